@@ -1,0 +1,293 @@
+"""The records that cross stages, and how they are read and written.
+
+A bundle is a folder with `model.onnx`, `golden.npz` and `manifest.json`: all that a later stage, or
+a board, needs. Records are frozen; a document is validated once, when it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from elfatt_deploy.errors import InputFileError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANIFEST_SCHEMA = "elfatt-deploy/bundle"
+MANIFEST_VERSION = 1
+MODEL_FILE, GOLDEN_FILE, MANIFEST_FILE = "model.onnx", "golden.npz", "manifest.json"
+
+_Record = TypeVar("_Record")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes one row of `images`.
+
+    The image is resized so that its shorter side (relative to the asked aspect) is
+    `height / crop_share`, cropped at the centre, scaled to 0..1, and normalised per channel.
+    """
+
+    height: int
+    width: int
+    crop_share: float
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    colour_order: str = "RGB"
+    layout: str = "NCHW"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Parameters, and multiply-accumulates of one image, as the paper counts them."""
+
+    params: int
+    macs: int
+    softmax_attention_macs: int
+
+    @property
+    def gflops_nfa(self) -> float:
+        """Giga multiply-accumulates of all products (the paper's "nFA" column)."""
+        return self.macs / 1e9
+
+    @property
+    def gflops_fa(self) -> float:
+        """The same without the products of softmax attention (the paper's "FA" column)."""
+        return (self.macs - self.softmax_attention_macs) / 1e9
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """An input or output of the graph; a dimension is a number or, where dynamic, its name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSummary:
+    """What a file's graph holds, read back from the file."""
+
+    opset: int
+    ir_version: int
+    nodes: int
+    op_counts: dict[str, int]
+    initializer_bytes: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which model a bundle holds, complete enough to build it again."""
+
+    name: str
+    family: str
+    builder: str
+    settings: dict[str, str]
+    config: dict[str, Any]
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the weights came from: `random(seed)`, or a file by name and digest."""
+
+    source: str
+    sha256: str | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether no checkpoint was given, so that logits mean nothing."""
+        return self.source.startswith("random(")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What a comparison allows; see `parity/tolerance.py` for the reasons."""
+
+    max_abs: float
+    relative_l2: float
+    cosine: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ParityRow:
+    """One set of inputs at one batch size, against the reference logits.
+
+    `max_abs`, `mean_abs` and `p99_abs` are in logits; `scale` is the largest reference logit, by
+    which `Tolerance.max_abs` is multiplied where it exceeds 1. `top1_forced` says whether every
+    image whose reference margin exceeds twice the error kept its first class.
+    """
+
+    inputs: str
+    batch: int
+    images: int
+    values: int
+    max_abs: float
+    mean_abs: float
+    p99_abs: float
+    relative_l2: float
+    cosine: float
+    scale: float
+    top1: float
+    top5: float
+    top1_forced: bool
+    nonfinite: int
+    passed: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """All rows of one comparison, and the first tensor that diverges where it failed."""
+
+    reference: str
+    candidate: str
+    tolerance: Tolerance
+    rows: tuple[ParityRow, ...]
+    first_divergence: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is at least one row and every row passed."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BundleManifest:
+    """The manifest of a bundle."""
+
+    schema: str
+    version: int
+    created: str
+    model: ModelIdentity
+    weights: Weights
+    precision: str
+    target: str
+    batch: int | str
+    preprocessing: Preprocessing
+    counts: Counts | None
+    graph: GraphSummary
+    rewrites: tuple[str, ...]
+    exporter: str
+    image_source: str
+    taps: tuple[str, ...]
+    parity: ParityReport
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle on disk: its folder and its manifest."""
+
+    path: Path
+    manifest: BundleManifest
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / MODEL_FILE
+
+    @property
+    def golden_path(self) -> Path:
+        """The inputs and reference outputs."""
+        return self.path / GOLDEN_FILE
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    Raises:
+        InputFileError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                digest.update(piece)
+    except OSError as error:
+        raise InputFileError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def to_document(record: Any) -> dict[str, Any]:
+    """Turn a record into plain JSON values."""
+    document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(record), default=str))
+    return document
+
+
+def from_document(kind: type[_Record], document: Mapping[str, Any], origin: str) -> _Record:
+    """Validate a JSON document and turn it into a record.
+
+    Raises:
+        SchemaError: a field is missing, of the wrong type, or unknown.
+    """
+    # pydantic (which typer brings) costs 0.1 s at import: not on the way to --help
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    strict = with_config(ConfigDict(extra="forbid"))(kind)
+    try:
+        return TypeAdapter(strict).validate_python(dict(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise SchemaError(
+            f"{origin} does not match its schema: {where}: {first['msg']}"
+            + (f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""),
+            hint="export the bundle again with this version",
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Write the manifest, the last file of a bundle: without it a folder is none."""
+    text = json.dumps(to_document(manifest), indent=1)
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify the digest of every file in it.
+
+    Raises:
+        InputFileError: the folder or a file of it is missing or was changed since the export.
+        SchemaError: the manifest is torn, of another schema, or of a newer version.
+    """
+    manifest_path = path / MANIFEST_FILE
+    if not path.is_dir() or not manifest_path.is_file():
+        what = "is not a folder" if not path.is_dir() else f"holds no {MANIFEST_FILE}"
+        raise InputFileError(
+            f"{path} is not a bundle: it {what}",
+            hint="name a folder that 'elfatt-deploy export' wrote",
+        )
+    try:
+        document = json.loads(manifest_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SchemaError(
+            f"{manifest_path} is not a JSON document: {error}", hint="export the bundle again"
+        ) from error
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != MANIFEST_SCHEMA:
+        raise SchemaError(f"{manifest_path} has schema {found!r}, not {MANIFEST_SCHEMA!r}")
+    if document.get("version") != MANIFEST_VERSION:
+        raise SchemaError(
+            f"{manifest_path} has schema version {document.get('version')}; this program reads "
+            f"version {MANIFEST_VERSION}",
+            hint="use the elfatt-deploy version that wrote it, or export the bundle again",
+        )
+    manifest = from_document(BundleManifest, document, str(manifest_path))
+    for name, digest in manifest.files.items():
+        if not (path / name).is_file():
+            raise InputFileError(f"{path} lacks {name}", hint="export the bundle again")
+        if sha256_of(path / name) != digest:
+            raise InputFileError(
+                f"{path / name} was changed since the export: its SHA-256 is not the manifest's",
+                hint="export the bundle again",
+            )
+    return Bundle(path=path, manifest=manifest)

@@ -1,0 +1,38 @@
+"""The program: its verbs and global options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from elfatt_deploy import __version__
+from elfatt_deploy.cli import check, doctor, export, models
+
+app = typer.Typer(
+    name="elfatt-deploy",
+    help="Efficient-attention vision transformers from PyTorch to verified ONNX bundles.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("models")(models.command)
+app.command("export")(export.command)
+app.command("check")(check.command)
+app.command("doctor")(doctor.command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"elfatt-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Hold the global options."""

@@ -1,0 +1,256 @@
+"""`models`: what can be exported, its size, and the paper's tables beside our counts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from elfatt_deploy import optional, recipes, units
+from elfatt_deploy.artifacts import Counts
+from elfatt_deploy.cli import options, output
+from elfatt_deploy.errors import MissingDependency, UsageError
+from elfatt_deploy.models import registry
+from elfatt_deploy.models.config import parse_settings
+from elfatt_deploy.recipes import PublishedRow
+
+_CONVENTION = (
+    "GFLOPs are giga multiply-accumulates of one image, counted on the model: convolutions, linear "
+    "layers, matrix products, 5 per LayerNorm element; FA leaves out softmax attention's products."
+)
+
+
+@output.guarded
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this model's levels.", autocompletion=options.complete_model),
+    ] = None,
+    table: Annotated[
+        int | None, typer.Option("--table", help="Table 1 to 5 of the paper beside our counts.")
+    ] = None,
+    settings: options.Settings = None,
+    resolution: options.Resolution = None,
+    json: options.Json = False,
+) -> int:
+    """List models with parameters and GFLOPs; with NAME, its levels; with --table, the paper's.
+
+    Exit code 1 where a count differs from the paper's printed digits.
+    """
+    if table is not None:
+        if name or settings or resolution:
+            raise UsageError(
+                "--table shows the paper's rows: it takes no NAME, --set, --resolution"
+            )
+        return _paper_table(table, json)
+    if name is not None:
+        return _one(name, tuple(settings or ()), resolution, json)
+    if settings or resolution:
+        raise UsageError("--set and --resolution change one model: give its NAME too")
+    return _listing(json)
+
+
+def _counts(name: str, settings: tuple[str, ...], height: int, width: int) -> Counts | None:
+    """Return stored counts, or counts made now; None where that would need an absent torch."""
+    stored = recipes.stored_counts().get(recipes.count_key(name, settings, height, width))
+    if stored is not None:
+        return stored
+    try:
+        optional.load("torch")
+    except MissingDependency:
+        return None
+    from elfatt_deploy.models import counting
+
+    spec = registry.get(name).configured(parse_settings(settings))
+    return counting.count(spec, height, width)
+
+
+def _listing(json: bool) -> int:
+    entries: list[dict[str, Any]] = []
+    for name, spec in registry.models().items():
+        counts = _counts(name, (), spec.input_size, spec.input_size)
+        entries.append(
+            {
+                "name": name,
+                "family": spec.family,
+                "params": counts and counts.params,
+                "gflops_nfa": counts and counts.gflops_nfa,
+                "gflops_fa": counts and counts.gflops_fa,
+                "input_size": spec.input_size,
+                "ablation": spec.ablation,
+                "paper_rows": _paper_rows(name),
+                "summary": spec.summary,
+            }
+        )
+    if json:
+        output.show_json("models", {"models": entries})
+        return 0
+    output.show_table(
+        "models",
+        ("name", "params (M)", "GFLOPs nFA", "GFLOPs FA", "input (px)", "paper", "attention"),
+        [
+            (
+                str(e["name"]),
+                *_count_cells(e["params"], e["gflops_nfa"], e["gflops_fa"]),
+                str(e["input_size"]),
+                ", ".join(e["paper_rows"]),
+                str(e["summary"]),
+            )
+            for e in entries
+        ],
+        _CONVENTION,
+    )
+    return 0
+
+
+def _count_cells(params: Any, nfa: Any, fa: Any) -> tuple[str, str, str]:
+    if params is None:
+        return ("-", "-", "-")
+    return (units.millions(params), units.giga(nfa), units.giga(fa))
+
+
+def _paper_rows(name: str) -> list[str]:
+    """Return the tables in which the model, as it is, has a row."""
+    return [
+        table.source.rpartition(" ")[2]
+        for table in map(recipes.published_table, recipes.published_numbers())
+        if any(row.model == name and not row.settings for row in table.rows)
+    ]
+
+
+def _one(name: str, settings: tuple[str, ...], resolution: str | None, json: bool) -> int:
+    spec = registry.get(name).configured(parse_settings(settings))
+    asked = options.parse_resolution(resolution)
+    height, width = asked[0] or spec.input_size, asked[1] or spec.input_size
+    config = spec.config
+    counts = _counts(name, settings, height, width)
+    levels = []
+    sides, stripes = config.block_sides(height, width), config.stripe_widths(height, width)
+    for level, (rows, cols) in enumerate(config.map_sizes(height, width), start=1):
+        mechanisms = [config.mechanism(level, i) for i in range(config.depths[level - 1])]
+        levels.append(
+            {
+                "level": level,
+                "rows": rows,
+                "cols": cols,
+                "channels": config.embed_dim * 2 ** (level - 1),
+                "heads": config.heads[level - 1],
+                "blocks": len(mechanisms),
+                "attention": mechanisms,
+                "block_side": sides[level - 1] if "elfatt" in mechanisms else None,
+                "stripe_width": stripes[level - 1] if "local" in mechanisms else None,
+            }
+        )
+    if json:
+        document = {"name": name, "settings": list(settings), "height": height, "width": width}
+        measured = counts and {
+            "params": counts.params,
+            "gflops_nfa": counts.gflops_nfa,
+            "gflops_fa": counts.gflops_fa,
+        }
+        output.show_json("model", {**document, "counts": measured, "levels": levels})
+        return 0
+    output.show_table(
+        f"{name} ({spec.family}) at {units.size(height, width)}"
+        + "".join(f", {item}" for item in settings),
+        ("level", "map", "channels", "heads", "blocks", "attention", "block side", "stripe"),
+        [
+            (
+                str(row["level"]),
+                f"{row['rows']}x{row['cols']}",
+                str(row["channels"]),
+                str(row["heads"]),
+                str(row["blocks"]),
+                _pattern(row["attention"]),
+                str(row["block_side"] or "-"),
+                str(row["stripe_width"] or "-"),
+            )
+            for row in levels
+        ],
+    )
+    if counts is None:
+        output.say(f"counts of these settings need torch: {optional.install_command('torch')}")
+    else:
+        output.show(
+            f"{units.millions(counts.params)} M parameters, {units.giga(counts.gflops_nfa)} GFLOPs "
+            f"nFA, {units.giga(counts.gflops_fa)} FA\n{_CONVENTION}"
+        )
+    return 0
+
+
+def _pattern(mechanisms: Any) -> str:
+    """Return `elfatt`, or `global / elfatt in turn` where even and odd blocks differ."""
+    kinds = list(dict.fromkeys(mechanisms))
+    return kinds[0] if len(kinds) == 1 else f"{' / '.join(kinds)} in turn"
+
+
+def _paper_table(number: int, json: bool) -> int:
+    published = recipes.published_table(number)
+    rows = [_paper_row(row) for row in published.rows]
+    disagree = [row for row in rows if row["agree"] is False]
+    if json:
+        head = {"table": number, "title": published.title, "source": published.source}
+        output.show_json("paper-table", {**head, "rows": rows})
+        return 1 if disagree else 0
+    output.show_table(
+        f"Table {number}: {published.title} ({published.source})",
+        (
+            "row",
+            "px",
+            "ours",
+            "params (M)",
+            "paper",
+            "nFA (G)",
+            "paper",
+            "FA (G)",
+            "paper",
+            "agree",
+        ),
+        [
+            (
+                row["method"] + (f" ({row['note']})" if row["note"] else ""),
+                str(row["resolution"]),
+                " ".join((row["model"], *row["settings"])) if row["params"] else "-",
+                *(
+                    cell
+                    for key in ("params", "gflops_nfa", "gflops_fa")
+                    for cell in (row[key] or "-", row[f"paper_{key}"] or "-")
+                ),
+                {True: "yes", False: "NO", None: "not in this version"}[row["agree"]],
+            )
+            for row in rows
+        ],
+        f"ours: counted on the model; paper: published, as printed. {_CONVENTION}",
+    )
+    compared = [row for row in rows if row["agree"] is not None]
+    output.show(f"{len(compared) - len(disagree)} of {len(compared)} compared rows agree")
+    return 1 if disagree else 0
+
+
+def _paper_row(row: PublishedRow) -> dict[str, Any]:
+    cells: dict[str, Any] = {
+        "method": row.method,
+        "resolution": row.resolution,
+        "note": row.note,
+        "model": row.model,
+        "settings": list(row.settings),
+        "paper_params": row.params,
+        "paper_gflops_nfa": row.gflops_nfa,
+        "paper_gflops_fa": row.gflops_fa,
+        "params": None,
+        "gflops_nfa": None,
+        "gflops_fa": None,
+        "agree": None,
+    }
+    if row.model not in registry.models():
+        return cells
+    counts = _counts(row.model, row.settings, row.resolution, row.resolution)
+    if counts is None:
+        return cells
+    ours = {
+        "params": units.as_printed(counts.params / 1e6, row.params),
+        "gflops_nfa": units.as_printed(counts.gflops_nfa, row.gflops_nfa),
+        "gflops_fa": units.as_printed(counts.gflops_fa, row.gflops_fa) if row.gflops_fa else None,
+    }
+    agree = all(value is None or value == cells[f"paper_{key}"] for key, value in ours.items())
+    return {**cells, **ours, "agree": agree}

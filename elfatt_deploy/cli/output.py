@@ -1,0 +1,106 @@
+"""Where everything shown goes: results to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec
+
+import typer
+
+from elfatt_deploy.errors import ElfattDeployError
+
+_P = ParamSpec("_P")
+
+
+def guarded(verb: Callable[_P, int]) -> Callable[_P, None]:
+    """Turn the exit code a verb returns, or the error it raises, into the end of the program."""
+
+    @functools.wraps(verb)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            code = verb(*args, **kwargs)
+        except ElfattDeployError as error:
+            say(f"error: {error}")
+            code = error.exit_code
+        except KeyboardInterrupt:
+            say("interrupted")
+            code = 130
+        except BrokenPipeError:  # the reader of stdout left: nothing more to say to it
+            sys.stderr.close()
+            code = 0
+        except typer.Exit:
+            raise
+        except Exception as error:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="elfatt-deploy-", suffix=".txt", delete=False, encoding="utf-8"
+            ) as file:
+                traceback.print_exc(file=file)
+            say(f"error: {type(error).__name__}: {error}\n  this is a bug; traceback: {file.name}")
+            code = 70
+        raise typer.Exit(code)
+
+    return run
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    print(text, file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Write a line of the result to stdout."""
+    print(text)
+
+
+def show_json(schema: str, document: dict[str, Any]) -> None:
+    """Write one JSON document to stdout, its schema and version first."""
+    print(json.dumps({"schema": f"elfatt-deploy/{schema}", "version": 1, **document}, indent=1))
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], below: str = ""
+) -> None:
+    """Write a table to stdout: units stand in `columns`, how it was made in `below`."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Off a terminal the table is as wide as it needs to be: a pipe has no width.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(_numeric(row[index]) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+    if below:
+        console.print(below, style="dim", markup=False, highlight=False)
+
+
+def _numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"
+    return True
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows the stage under way; on stderr, and only on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield lambda stage: status.update(f"{stage} ...")

@@ -1,0 +1,109 @@
+"""How an export or a check is shown: the parity table, then one line on the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elfatt_deploy import units
+from elfatt_deploy.artifacts import to_document
+from elfatt_deploy.cli import output
+
+if TYPE_CHECKING:
+    from elfatt_deploy.pipeline import Outcome
+
+
+def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
+    """Show the outcome and return the exit code of its verdict."""
+    bundle = result.bundle
+    if json:
+        output.show_json(
+            schema,
+            {
+                "passed": result.passed,
+                "bundle": str(bundle.path) if bundle else None,
+                "findings": list(result.findings),
+                "parity": {**to_document(result.parity), "passed": result.parity.passed},
+                "layers": [to_document(layer) for layer in result.layers],
+                "manifest": to_document(bundle.manifest) if bundle else None,
+            },
+        )
+    else:
+        _show_tables(result)
+    if bundle and bundle.manifest.weights.random and not quiet:
+        output.say(
+            f"note: the weights are {bundle.manifest.weights.source}: this proves the graph, its "
+            "logits classify nothing; give --weights FILE for a trained model"
+        )
+    return 0 if result.passed else 1
+
+
+def _show_tables(result: Outcome) -> None:
+    report = result.parity
+    allowed = report.tolerance
+    output.show_table(
+        f"parity: {report.candidate} against {report.reference}",
+        (
+            "inputs",
+            "images",
+            "batch",
+            "max abs",
+            "p99 abs",
+            "mean abs",
+            "rel. L2",
+            "cosine",
+            "top-1 (%)",
+            "top-5 (%)",
+            "NaN/Inf",
+            "verdict",
+        ),
+        [
+            (
+                row.inputs,
+                str(row.images),
+                str(row.batch),
+                units.error(row.max_abs),
+                units.error(row.p99_abs),
+                units.error(row.mean_abs),
+                units.error(row.relative_l2),
+                f"{row.cosine:.8f}",
+                units.share(row.top1),
+                units.share(row.top5),
+                str(row.nonfinite),
+                "pass" if row.passed else "FAIL",
+            )
+            for row in report.rows
+        ],
+        f"errors in logits; allowed: max abs {units.error(allowed.max_abs)} times the largest "
+        f"logit (at least 1), rel. L2 {units.error(allowed.relative_l2)}, cosine {allowed.cosine}; top-1 "
+        "and top-5 are agreement with the reference",
+    )
+    if result.layers:
+        output.show_table(
+            "blocks, in order",
+            ("tensor", "error / spread", "verdict"),
+            [
+                (
+                    layer.name,
+                    units.error(layer.relative_error),
+                    "FAIL" if layer.diverges else "pass",
+                )
+                for layer in result.layers
+            ],
+            "largest error among sampled values of the first image, over their standard deviation",
+        )
+    for finding in result.findings:
+        output.show(f"target: {finding}")
+    if report.first_divergence:
+        output.show(f"first divergence: {report.first_divergence}")
+    if result.bundle is None:
+        output.show("parity failed: no bundle was written")
+        return
+    manifest = result.bundle.manifest
+    graph, model = manifest.graph, manifest.model
+    output.show(
+        f"{model.name} at {units.size(model.height, model.width)}, batch "
+        f"{manifest.batch}, {manifest.precision}, weights {manifest.weights.source}: opset "
+        f"{graph.opset}, {graph.nodes} nodes, {units.mebibytes(graph.initializer_bytes)} MiB of "
+        f"weights, for {manifest.target}"
+    )
+    output.show(f"bundle: {result.bundle.path}")

@@ -1,0 +1,105 @@
+"""Every failure this tool reports on purpose, and the exit code of each kind.
+
+    ElfattDeployError                 70  a bug of ours, if it is not one of these
+    |- UsageError                      2  an option or name that cannot be used
+    |  |- UnknownNameError             2  a name with no entry; lists the nearest
+    |  '- ModelError                   2  a configuration or size the model cannot take
+    |- MissingDependency               3  a package that is absent or does not import
+    |- InputFileError                  3  a file that is missing, unreadable or of another kind
+    |  |- CheckpointError              3  weights that do not fit or cannot be trusted
+    |  '- SchemaError                  3  one of our own documents that does not read back
+    |- ExportError                     5  the export itself, or writing its result
+    |  '- TargetError                  5  an opset or op that the target does not take
+    '- RunnerError                     5  a back end that could not load or run a graph
+
+Exit code 1 is a verdict, 2 usage, 3 a missing or unusable package or file, 4 a device, 5 export or
+build, 70 our bug, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ElfattDeployError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: what failed, on what, and what was found.
+        hint: what to do next; shown on a line of its own.
+    """
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep the message and the hint apart, so that a caller can show either."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the message, then the hint on a line of its own."""
+        return f"{self.message}\n  next: {self.hint}" if self.hint else self.message
+
+
+class UsageError(ElfattDeployError):
+    """An option, a name or a combination of them that cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name without an entry in one of our tables."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        """List the nearest names; all of them where none is near and they are few."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        if near:
+            text = f"did you mean {' or '.join(near)}?"
+        elif len(known) <= 12:
+            text = f"known: {', '.join(known)}"
+        else:
+            text = f"{len(known)} are known"
+        super().__init__(f"unknown {kind} '{name}': {text}", hint=hint)
+
+
+class ModelError(UsageError):
+    """A configuration, or an input size, that the model cannot take."""
+
+
+class MissingDependency(ElfattDeployError):
+    """A package that is needed here and is absent, or present and broken."""
+
+    exit_code = 3
+
+
+class InputFileError(ElfattDeployError):
+    """A file that is missing, unreadable, truncated or of another kind."""
+
+    exit_code = 3
+
+
+class CheckpointError(InputFileError):
+    """Weights that cannot be read, cannot be trusted or do not fit the model."""
+
+
+class SchemaError(InputFileError):
+    """A manifest or record that does not match its schema."""
+
+
+class ExportError(ElfattDeployError):
+    """An export that could not be made, or whose result could not be written."""
+
+    exit_code = 5
+
+
+class TargetError(ExportError):
+    """An ONNX file whose opset, ops or ranks do not fit the chosen target."""
+
+
+class RunnerError(ElfattDeployError):
+    """A back end that could not load or run a graph."""
+
+    exit_code = 5

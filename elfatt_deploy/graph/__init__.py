@@ -1,0 +1,1 @@
+"""The exported graph: simplified, read back, and held against its target."""

@@ -1,0 +1,70 @@
+"""Cleans an exported graph without changing what it computes.
+
+onnxslim folds constants, removes dead nodes and merges chains of Reshape. Two of its passes are
+left out: turning a Transpose into a Reshape cost 61 kernels in the TensorRT-for-RTX builder on a CSWin
+graph, and merging two Transposes hides K^T from ONNX Runtime's fusion of Transpose and MatMul.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elfatt_deploy import optional
+from elfatt_deploy.errors import ExportError
+
+if TYPE_CHECKING:
+    import onnx
+
+_LEFT_OUT = ["EliminationTranspose", "EliminationTransposeAsReshape"]
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the simplified graph; every graph output keeps its name.
+
+    Raises:
+        ExportError: the simplifier fails on this graph.
+    """
+    onnxslim = optional.load("onnxslim")
+    try:
+        slim: onnx.ModelProto = onnxslim.slim(model, skip_fusion_patterns=_LEFT_OUT)
+    except Exception as error:
+        raise ExportError(f"the graph cannot be simplified: {error}") from error
+    return slim
+
+
+def drop_outputs(model: onnx.ModelProto, keep: str) -> tuple[str, ...]:
+    """Turn all graph outputs but one into inner tensors, in place; returns their names in order."""
+    dropped = tuple(output.name for output in model.graph.output if output.name != keep)
+    kept = [output for output in model.graph.output if output.name == keep]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return dropped
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove, in place, what names the exporting machine's files: doc strings and properties."""
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del model.graph.value_info[:]
+
+
+def add_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Make inner tensors graph outputs as well, in place; the runtime finds their shapes.
+
+    Raises:
+        ExportError: the graph has no tensor of that name.
+    """
+    onnx_module = optional.load("onnx")
+    made = {output for node in model.graph.node for output in node.output}
+    present = {output.name for output in model.graph.output}
+    for name in names:
+        if name not in made:
+            raise ExportError(f"the graph has no tensor named '{name}'")
+        if name not in present:
+            model.graph.output.append(
+                onnx_module.helper.make_tensor_value_info(name, onnx_module.TensorProto.FLOAT, None)
+            )

@@ -1,0 +1,108 @@
+"""Pieces that the transformer backbones share.
+
+Tokens flow as [B*N, C]: everything but attention works on each token alone, and a projection of a
+two-dimensional tensor exports as one Gemm node, bias included.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from elfatt_deploy.models.attention.layers import Branch
+
+#: q, k and v of one branch, each [B*N, channels]
+Projected = tuple[Tensor, Tensor, Tensor]
+
+
+class PackedQKV(nn.Linear):
+    """One projection to 3C channels: Q, then K, then V, each cut into the branches' channels.
+
+    Args:
+        dim: channels C.
+        channels: channels of each branch; they add up to C.
+        q_scales: what the q of each branch is multiplied by.
+    """
+
+    def __init__(self, dim: int, channels: tuple[int, ...], q_scales: tuple[float, ...]) -> None:
+        """Make the projection, with bias."""
+        super().__init__(dim, 3 * dim)
+        self.channels, self.q_scales = channels, q_scales
+
+    def forward(self, input: Tensor) -> tuple[Projected, ...]:  # type: ignore[override]
+        """Project tokens [B*N, C]; returns q (scaled), k and v of every branch."""
+        packed = super().forward(input).chunk(3, -1)
+        parts = (torch.split(part, list(self.channels), -1) for part in packed)
+        return tuple(
+            (q * scale, k, v) for scale, q, k, v in zip(self.q_scales, *parts, strict=True)
+        )
+
+
+class MLP(nn.Module):
+    """fc2(GELU(fc1(x))) with four times the channels in between; GELU is exact (erf)."""
+
+    def __init__(self, dim: int) -> None:
+        """Make the two layers."""
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens [B*N, C] to [B*N, C]."""
+        return cast(Tensor, self.fc2(functional.gelu(self.fc1(tokens))))
+
+
+class Block(nn.Module):
+    """X1 = X + proj(A(LN(X))), X2 = X1 + MLP(LN(X1)).
+
+    Args:
+        dim: channels C.
+        tokens: tokens N of one image.
+        branches: the branches of the attention A.
+    """
+
+    def __init__(self, dim: int, tokens: int, branches: tuple[Branch, ...]) -> None:
+        """Make the block; `attns.n` are the branches."""
+        super().__init__()
+        self.tokens = tokens
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = PackedQKV(
+            dim,
+            tuple(branch.channels for branch in branches),
+            tuple(branch.q_scale for branch in branches),
+        )
+        self.attns = nn.ModuleList(branches)
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens [B*N, C] to [B*N, C]."""
+        outs = []
+        for attn, qkv in zip(self.attns, self.qkv(self.norm1(x)), strict=True):
+            q, k, v = (t.reshape(-1, self.tokens, t.shape[-1]) for t in qkv)
+            outs.append(attn(q, k, v).reshape(-1, q.shape[-1]))
+        x = x + self.proj(outs[0] if len(outs) == 1 else torch.cat(outs, -1))
+        return x + cast(Tensor, self.mlp(self.norm2(x)))
+
+    def norm_followers(self) -> tuple[tuple[str, str], ...]:
+        """Return (LayerNorm, the only Linear that reads it), for folding at export."""
+        return (("norm1", "qkv"), ("norm2", "mlp.fc1"))
+
+
+class TokenNorm(nn.Module):
+    """A convolution whose output map becomes tokens, and LayerNorm over their channels."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        """Take the convolution; the norm has as many channels as it puts out."""
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.LayerNorm(conv.out_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image [B, C, H, W] to tokens [B*N, C']."""
+        tokens = self.conv(image).permute(0, 2, 3, 1)
+        return cast(Tensor, self.norm(tokens.reshape(-1, tokens.shape[-1])))

@@ -1,0 +1,181 @@
+"""Weights from files: safetensors, or `.pth` read without running code from it.
+
+Containers seen in the official repositories' loading code: CSWin and Agent-CSWin take
+`state_dict_ema`, FLatten, Swin, ConvNeXt and VMamba `model`, EfficientViT `state_dict`; else the
+file itself is the state_dict.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from elfatt_deploy import optional
+from elfatt_deploy.errors import CheckpointError
+from elfatt_deploy.models.backbones.layers import Block
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: keys that hold the state_dict inside a training checkpoint, best first
+CONTAINERS = ("state_dict_ema", "model_ema", "model", "state_dict")
+_WRAPPER = "module."  # what DistributedDataParallel puts before every key
+_SHOWN = 8
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by key.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, of another kind, or holds code.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no weights file {path}", hint="name a .pth or .safetensors"
+        )
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    for key in CONTAINERS:
+        if isinstance(loaded.get(key), Mapping):
+            loaded = dict(cast("Mapping[str, object]", loaded[key]))
+            break
+    tensors = {
+        key.removeprefix(_WRAPPER): value
+        for key, value in loaded.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds no tensors: its keys are {', '.join(map(str, list(loaded)[:_SHOWN]))}"
+        )
+    return tensors
+
+
+def load(
+    model: nn.Module,
+    path: Path,
+    *,
+    rename: Callable[[str], str | None] | None = None,
+    swap_halves: bool = False,
+) -> None:
+    """Load a checkpoint into a model, strictly.
+
+    Args:
+        model: the module to fill.
+        path: the checkpoint.
+        rename: turns a key of the file into a key of the model; None drops it.
+        swap_halves: whether the file has the softmax half of ELFATT before the linear half.
+
+    Raises:
+        CheckpointError: the file cannot be read, or keys or shapes do not fit.
+    """
+    tensors = read(path)
+    if rename is not None:
+        renamed = ((rename(key), value) for key, value in tensors.items())
+        tensors = {key: value for key, value in renamed if key is not None}
+    wanted = model.state_dict()
+    missing = sorted(set(wanted) - set(tensors))
+    unexpected = sorted(set(tensors) - set(wanted))
+    shapes = [
+        f"{key}: {tuple(tensors[key].shape)} in the file, {tuple(wanted[key].shape)} in the model"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
+    parts = [("missing in the file", missing), ("unknown to the model", unexpected)]
+    report = [
+        _listing(title, keys) for title, keys in (*parts, ("of another shape", shapes)) if keys
+    ]
+    if report:
+        raise CheckpointError(
+            f"{path} does not fit the model:\n  " + "\n  ".join(report),
+            hint="check --model, --resolution and --set, or map the names with --key-map",
+        )
+    if swap_halves:
+        tensors = halves_swapped(model, tensors)
+    model.load_state_dict(tensors, strict=True)
+
+
+def key_map(target: str) -> Callable[[str], str | None]:
+    """Import a key map, `package.module:function`.
+
+    Raises:
+        CheckpointError: there is no such module or function.
+    """
+    module, _, name = target.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"--key-map {target} cannot be imported: {error}",
+            hint="write package.module:function, with the package on PYTHONPATH",
+        ) from error
+    return cast("Callable[[str], str | None]", function)
+
+
+def halves_swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with the two halves of every two-branch block exchanged.
+
+    Touches the rows of qkv (in each of Q, K and V), the columns of proj, and the two `get_v`.
+
+    Raises:
+        CheckpointError: the halves of a block differ in size.
+    """
+    swapped = dict(tensors)
+    for name, block in model.named_modules():
+        if not isinstance(block, Block) or len(block.attns) != 2:
+            continue
+        first, second = block.qkv.channels
+        if first != second:
+            raise CheckpointError(
+                f"the halves of {name} have {first} and {second} channels: they cannot be exchanged"
+            )
+        for leaf in ("weight", "bias"):
+            qkv = tensors[f"{name}.qkv.{leaf}"]
+            parts = qkv.reshape(3, 2, first, *qkv.shape[1:]).flip(1)
+            swapped[f"{name}.qkv.{leaf}"] = parts.reshape(qkv.shape)
+            here, there = (f"{name}.attns.{n}.get_v.{leaf}" for n in (0, 1))
+            if here in tensors:
+                swapped[here], swapped[there] = tensors[there], tensors[here]
+        proj = tensors[f"{name}.proj.weight"]
+        swapped[f"{name}.proj.weight"] = torch.cat((proj[:, first:], proj[:, :first]), 1)
+    return swapped
+
+
+def _listing(title: str, items: list[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return f"{len(items)} {title}: {', '.join(items[:_SHOWN])}{more}"
+
+
+def _read_safetensors(path: Path) -> dict[str, object]:
+    safetensors = optional.load("safetensors")
+    torch_format = optional.load("safetensors.torch")
+    try:
+        return cast("dict[str, object]", torch_format.load_file(str(path)))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _read_pickled(path: Path) -> dict[str, object]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise CheckpointError(
+                f"{path} holds Python objects besides tensors; running code from a weights file is "
+                "refused",
+                hint="save its state_dict alone, or as safetensors, where you trust the file",
+            ) from error
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint: {error}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole PyTorch checkpoint: {str(error).splitlines()[0]}",
+            hint="download or copy it again",
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state_dict")
+    return dict(loaded)

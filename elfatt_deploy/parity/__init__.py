@@ -1,0 +1,1 @@
+"""Whether a runner gives the reference outputs."""

@@ -1,0 +1,28 @@
+"""What each comparison allows, with its reason. Loosening an entry is a reviewed change."""
+
+from __future__ import annotations
+
+from elfatt_deploy.artifacts import Tolerance
+from elfatt_deploy.errors import UnknownNameError
+
+_TABLE: dict[str, Tolerance] = {
+    # Float32 on another runtime sums in another order. Official PyTorch code stays within 2.2e-6 of
+    # its own float64 run on these models, and so does ONNX Runtime on a CPU. The smallest mistake
+    # of algebra that we know of, GELU in its tanh form, moves a logit by 4e-4.
+    "fp32": Tolerance(max_abs=1e-4, relative_l2=2e-5, cosine=0.9999999),
+}
+
+#: A tap that is this far off, relative to the spread of its values, is not rounding: checkpoints of
+#: the reference models differ by at most 7.5e-6 of it between float32 and float64.
+TAP_LIMIT = 1e-3
+
+
+def tolerance(precision: str) -> Tolerance:
+    """Return the tolerance for logits of that precision against float32 torch.
+
+    Raises:
+        UnknownNameError: the table has no such precision.
+    """
+    if precision not in _TABLE:
+        raise UnknownNameError("precision", precision, _TABLE)
+    return _TABLE[precision]

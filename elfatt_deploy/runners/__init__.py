@@ -1,0 +1,1 @@
+"""Back ends with the same three methods: open, infer, close."""

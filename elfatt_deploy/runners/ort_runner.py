@@ -1,0 +1,92 @@
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from elfatt_deploy import optional
+from elfatt_deploy.errors import RunnerError, UnknownNameError
+from elfatt_deploy.runners.base import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: provider -> ONNX Runtime's name and options. TF32 is off: FP32 is to mean FP32.
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+}
+
+
+class OrtRunner(Runner):
+    """One ONNX graph in one ONNX Runtime session.
+
+    Args:
+        model: the path of an ONNX file, or its bytes.
+        provider: `cpu` or `cuda`.
+        threads: threads within an op; 0 means ONNX Runtime's choice.
+    """
+
+    def __init__(self, model: str | bytes, *, provider: str = "cpu", threads: int = 0) -> None:
+        """Keep what to load; nothing is loaded yet."""
+        if provider not in PROVIDERS:
+            raise UnknownNameError("provider", provider, PROVIDERS)
+        self.model, self.provider, self.threads = model, provider, threads
+        self.name = f"ort ({PROVIDERS[provider][0]})"
+        self._session: Any = None
+
+    def open(self) -> None:
+        """Load the graph.
+
+        Raises:
+            MissingDependency: ONNX Runtime is absent or broken.
+            RunnerError: it refuses the graph, or does not use the provider that was asked for.
+        """
+        ort = optional.load("onnxruntime")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads
+        provider, settings = PROVIDERS[self.provider]
+        if provider not in ort.get_available_providers():
+            raise RunnerError(
+                f"the installed ONNX Runtime has no {provider}",
+                hint='pip uninstall onnxruntime; pip install "elfatt-deploy[ort-gpu]"',
+            )
+        try:
+            session = ort.InferenceSession(
+                self.model,
+                options,
+                providers=[(provider, settings), "CPUExecutionProvider"]
+                if self.provider != "cpu"
+                else [provider],
+            )
+        except Exception as error:  # its exceptions share no public base
+            raise RunnerError(f"ONNX Runtime refuses the graph: {error}") from error
+        used = session.get_providers()
+        if provider not in used:  # the list of available ones does not look for a device
+            raise RunnerError(
+                f"ONNX Runtime fell back to {', '.join(used)}: {provider} found no usable device",
+                hint="check the driver with nvidia-smi, or use --provider cpu",
+            )
+        self._session = session
+
+    def infer(self, feeds: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Run once.
+
+        Raises:
+            RunnerError: the session is not open, or the graph does not take these inputs.
+        """
+        if self._session is None:
+            raise RunnerError(f"{self.name} is not open")
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+            raise RunnerError(f"ONNX Runtime cannot run the graph on {shapes}: {error}") from error
+        return {o.name: v for o, v in zip(self._session.get_outputs(), values, strict=True)}
+
+    def close(self) -> None:
+        """Give the session back."""
+        self._session = None

@@ -1,0 +1,38 @@
+"""Prints quantities; the only place that rounds."""
+
+from __future__ import annotations
+
+
+def millions(value: int) -> str:
+    """Return a count in millions: 20393320 is `20.393`."""
+    return f"{value / 1e6:.3f}"
+
+
+def giga(value: float) -> str:
+    """Return a value already in 1e9: `4.4393`."""
+    return f"{value:.4f}"
+
+
+def mebibytes(size_bytes: int) -> str:
+    """Return a size in MiB."""
+    return f"{size_bytes / 2**20:.1f}"
+
+
+def error(value: float) -> str:
+    """Return an error or a distance: `1.8e-06`."""
+    return f"{value:.1e}"
+
+
+def share(value: float) -> str:
+    """Return a share of 0 to 1 in per cent."""
+    return f"{100 * value:.0f}"
+
+
+def as_printed(value: float, printed: str) -> str:
+    """Return a value with as many decimals as a printed number has."""
+    return f"{value:.{len(printed.partition('.')[2])}f}"
+
+
+def size(height: int, width: int) -> str:
+    """Return an input size: `224`, or `224x320` (rows x columns)."""
+    return str(height) if height == width else f"{height}x{width}"
