@@ -86,7 +86,7 @@ def prepare(image: Image.Image, recipe: Preprocessing) -> NDArray[np.float32]:
     image = image.resize(size, pil.Resampling[recipe.interpolation.upper()])
     left, top = (size[0] - recipe.width) // 2, (size[1] - recipe.height) // 2
     image = image.crop((left, top, left + recipe.width, top + recipe.height))
-    pixels = np.asarray(image, dtype=np.float32) / 255.0
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
     pixels = (pixels - np.array(recipe.mean, np.float32)) / np.array(recipe.std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

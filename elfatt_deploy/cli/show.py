@@ -74,8 +74,8 @@ def _show_tables(result: Outcome) -> None:
             for row in report.rows
         ],
         f"errors in logits; allowed: max abs {units.error(allowed.max_abs)} times the largest "
-        f"logit (at least 1), rel. L2 {units.error(allowed.relative_l2)}, cosine {allowed.cosine}; top-1 "
-        "and top-5 are agreement with the reference",
+        f"logit (at least 1), rel. L2 {units.error(allowed.relative_l2)}, cosine {allowed.cosine}; "
+        "top-1 and top-5 are agreement with the reference",
     )
     if result.layers:
         output.show_table(
