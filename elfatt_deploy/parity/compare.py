@@ -106,7 +106,14 @@ def _logits(runner: Runner, images: NDArray[np.float32]) -> NDArray[np.float32]:
     outputs = runner.infer({"images": np.ascontiguousarray(images)})
     if "logits" not in outputs:
         raise RunnerError(f"{runner.name} gives no 'logits', only {', '.join(outputs)}")
-    return outputs["logits"]
+    logits = outputs["logits"]
+    if len(logits) != len(images):
+        raise RunnerError(
+            f"{runner.name} gives {len(logits)} rows of logits for a batch of {len(images)} images",
+            hint="the batch size was frozen when the model was traced: compute shapes in whole "
+            "numbers (a // b), never as int(a / b)",
+        )
+    return logits
 
 
 def parity_row(

@@ -46,7 +46,7 @@ class OrtRunner(Runner):
         """
         ort = optional.load("onnxruntime")
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors become ours, said once
         options.intra_op_num_threads = self.threads
         provider, settings = PROVIDERS[self.provider]
         if provider not in ort.get_available_providers():
