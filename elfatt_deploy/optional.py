@@ -6,7 +6,10 @@ package that a call really needs is loaded here, and its absence becomes a messa
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
+import json
 from types import ModuleType
 
 from elfatt_deploy.errors import MissingDependency
@@ -14,7 +17,7 @@ from elfatt_deploy.errors import MissingDependency
 #: package -> the extra of this project that brings it
 EXTRA_OF = {
     "torch": "export",
-    "onnx": "export",
+    "onnx": "ort",
     "onnxslim": "export",
     "safetensors": "export",
     "PIL": "export",
@@ -22,7 +25,7 @@ EXTRA_OF = {
     "onnxruntime": "ort",
     "tensorrt_rtx": "rtx",
     "tensorrt": "trt",
-    "pycuda": "trt",
+    "cuda": "trt",
     "jtop": "jetson",
     "matplotlib": "report",
 }
@@ -46,7 +49,7 @@ def load(name: str) -> ModuleType:
         raise MissingDependency(
             f"the package '{top}' is not installed", hint=install_command(top)
         ) from error
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a broken package may raise anything while it is imported
         raise _broken(top, error) from error
 
 
@@ -55,10 +58,22 @@ def install_command(package: str) -> str:
     extra = EXTRA_OF.get(package)
     if extra is None:
         return f"pip install {package}"
-    command = f'pip install "elfatt-deploy[{extra}]"'
-    if package == "onnxruntime":
-        command += '   (with an NVIDIA GPU: "elfatt-deploy[ort-gpu]" instead; never both)'
+    command = f"pip install {requirement(extra)}"
+    if extra == "ort":
+        command += "   (with an NVIDIA GPU [ort-gpu] in place of [ort]; never both)"
     return command
+
+
+def requirement(extra: str) -> str:
+    """Return what pip takes for this project: its name, or the checkout it was installed from."""
+    record = None
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        record = importlib.metadata.distribution("elfatt-deploy").read_text("direct_url.json")
+    source = json.loads(record) if record else {}
+    folder = str(source.get("url", "")).removeprefix("file://")
+    if not source.get("dir_info", {}).get("editable"):
+        return f'"elfatt-deploy[{extra}]"'
+    return f'-e "{folder}[{extra}]"'
 
 
 def _broken(package: str, error: BaseException) -> MissingDependency:

@@ -319,7 +319,7 @@ def _golden_inputs(recipe: Preprocessing, folder: Path | None) -> tuple[GoldenIn
     from elfatt_deploy.export.golden import GoldenInputs
 
     if folder is None:
-        paths, name, source = preprocessing.photograph_paths(), "photographs", "scikit-image"
+        paths, name, source = preprocessing.photograph_paths(), "photos", "scikit-image"
     else:
         paths, name, source = preprocessing.image_paths(folder, _IMAGES), "images", str(folder)
     pictures = [preprocessing.load_image(path, recipe) for path in paths]

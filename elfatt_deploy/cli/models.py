@@ -87,7 +87,7 @@ def _listing(json: bool) -> int:
         return 0
     output.show_table(
         "models",
-        ("name", "params (M)", "GFLOPs nFA", "GFLOPs FA", "input (px)", "paper", "attention"),
+        ("name", "params (M)", "nFA (G)", "FA (G)", "px", "paper", "attention"),
         [
             (
                 str(e["name"]),
@@ -194,33 +194,22 @@ def _paper_table(number: int, json: bool) -> int:
         return 1 if disagree else 0
     output.show_table(
         f"Table {number}: {published.title} ({published.source})",
-        (
-            "row",
-            "px",
-            "ours",
-            "params (M)",
-            "paper",
-            "nFA (G)",
-            "paper",
-            "FA (G)",
-            "paper",
-            "agree",
-        ),
+        ("row", "our model", "px", "params", "nFA (G)", "FA (G)", "agree"),
         [
             (
-                row["method"] + (f" ({row['note']})" if row["note"] else ""),
-                str(row["resolution"]),
+                row["method"],
                 " ".join((row["model"], *row["settings"])) if row["params"] else "-",
+                str(row["resolution"]),
                 *(
-                    cell
+                    f"{row[key] or '-'} / {row[f'paper_{key}'] or '-'}"
                     for key in ("params", "gflops_nfa", "gflops_fa")
-                    for cell in (row[key] or "-", row[f"paper_{key}"] or "-")
                 ),
-                {True: "yes", False: "NO", None: "not in this version"}[row["agree"]],
+                {True: "yes", False: "NO", None: "-"}[row["agree"]],
             )
             for row in rows
         ],
-        f"ours: counted on the model; paper: published, as printed. {_CONVENTION}",
+        "ours (counted) / the paper's (published, as printed), params in M; - is absent. "
+        + _CONVENTION,
     )
     compared = [row for row in rows if row["agree"] is not None]
     output.show(f"{len(compared) - len(disagree)} of {len(compared)} compared rows agree")

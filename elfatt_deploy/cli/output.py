@@ -16,6 +16,8 @@ import typer
 from elfatt_deploy.errors import ElfattDeployError
 
 _P = ParamSpec("_P")
+_WHOLE = 24  # longest text in a table that is never wrapped
+_UNLIMITED = 200
 
 
 def guarded(verb: Callable[_P, int]) -> Callable[_P, None]:
@@ -73,24 +75,35 @@ def show_table(
     from rich.text import Text
 
     # Off a terminal the table is as wide as it needs to be: a pipe has no width.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(_numeric(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        cells = [row[index] for row in rows]
+        # Names and numbers stay whole; where a terminal is narrow, longer texts wrap.
+        whole = max(map(len, (column, *cells))) <= _WHOLE
+        numeric = bool(cells) and all(map(_numeric, cells))
+        table.add_column(
+            column, justify="right" if numeric else "left", no_wrap=whole, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    natural = console.measure(table, options=console.options.update(width=_UNLIMITED))
+    if natural.maximum > console.width:
+        table.padding = (0, 0, 0, 0)
     console.print(table)
     if below:
         console.print(below, style="dim", markup=False, highlight=False)
 
 
 def _numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text == "-"
-    return True
+    """Whether a cell is numbers, or says that there is none."""
+    return set(text) <= set("0123456789.+-e/ ") or text in ("inf", "nan")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Golden inputs and outputs: what every later stage is held against, without torch.
 
 `golden.npz` holds `images` [U, 3, H, W], `logits` [U, classes] of the untouched torch module in
-float32, `names` [U] (which image each row is), `sets` [U] (`photographs`, `images` or `noise`), and
+float32, `names` [U] (which image each row is), `sets` [U] (`photos`, `images` or `noise`), and
 for each tap a sample of the first image's values under `tap/NAME`, taken at the flattened positions
 `at/NAME`.
 """

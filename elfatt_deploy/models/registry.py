@@ -149,8 +149,9 @@ def models() -> dict[str, ModelSpec]:
             base,
             name=f"cswin_t_elfatt_{suffix}",
             config=with_settings(config, settings),
-            summary="ablation: blocks of 196 tokens"
-            + "".join(f", {key}={value}" for key, value in settings.items()),
+            summary=", ".join(
+                ("196-token blocks", *(f"{key}={value}" for key, value in settings.items()))
+            ),
             ablation=True,
         )
     return {**specs, **_extra_models}

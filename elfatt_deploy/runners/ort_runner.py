@@ -52,7 +52,7 @@ class OrtRunner(Runner):
         if provider not in ort.get_available_providers():
             raise RunnerError(
                 f"the installed ONNX Runtime has no {provider}",
-                hint='pip uninstall onnxruntime; pip install "elfatt-deploy[ort-gpu]"',
+                hint=f"pip uninstall onnxruntime; pip install {optional.requirement('ort-gpu')}",
             )
         try:
             session = ort.InferenceSession(

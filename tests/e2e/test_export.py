@@ -50,7 +50,7 @@ def test_tiny_model_exports_for_every_target(tiny_model, tmp_path, target, batch
     assert {row.batch for row in manifest.parity.rows} == (
         {1, 3} if batch == "dynamic" else {batch}
     )
-    assert {row.inputs for row in manifest.parity.rows} == {"photographs", "noise"}
+    assert {row.inputs for row in manifest.parity.rows} == {"photos", "noise"}
     assert _files(tmp_path) == [outcome.bundle.path.name]
 
 
