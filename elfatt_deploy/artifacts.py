@@ -282,6 +282,8 @@ def read_bundle(path: Path) -> Bundle:
             hint="use the elfatt-deploy version that wrote it, or export the bundle again",
         )
     manifest = from_document(BundleManifest, document, str(manifest_path))
+    if not {MODEL_FILE, GOLDEN_FILE} <= set(manifest.files):
+        raise SchemaError(f"{manifest_path} lacks the digest of {MODEL_FILE} or {GOLDEN_FILE}")
     for name, digest in manifest.files.items():
         if not (path / name).is_file():
             raise InputFileError(f"{path} lacks {name}", hint="export the bundle again")

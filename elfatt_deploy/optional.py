@@ -10,9 +10,12 @@ import contextlib
 import importlib
 import importlib.metadata
 import json
+import urllib.parse
+import urllib.request
 from types import ModuleType
+from typing import Any
 
-from elfatt_deploy.errors import MissingDependency
+from elfatt_deploy.errors import MissingDependency, UsageError
 
 #: package -> the extra of this project that brings it
 EXTRA_OF = {
@@ -53,6 +56,22 @@ def load(name: str) -> ModuleType:
         raise _broken(top, error) from error
 
 
+def resolve(target: str) -> Any:
+    """Import what `package.module:name` names.
+
+    Raises:
+        UsageError: there is no such module or name.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"'{target}' cannot be imported: {error}",
+            hint="write package.module:function, with the package on PYTHONPATH",
+        ) from error
+
+
 def install_command(package: str) -> str:
     """Return the command that installs what `package` needs."""
     extra = EXTRA_OF.get(package)
@@ -70,7 +89,7 @@ def requirement(extra: str) -> str:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         record = importlib.metadata.distribution("elfatt-deploy").read_text("direct_url.json")
     source = json.loads(record) if record else {}
-    folder = str(source.get("url", "")).removeprefix("file://")
+    folder = urllib.request.url2pathname(urllib.parse.urlsplit(source.get("url", "")).path)
     if not source.get("dir_info", {}).get("editable"):
         return f'"elfatt-deploy[{extra}]"'
     return f'-e "{folder}[{extra}]"'

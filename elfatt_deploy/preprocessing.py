@@ -70,7 +70,7 @@ def load_image(path: Path, recipe: Preprocessing) -> NDArray[np.float32]:
     try:
         with pil.open(path) as image:
             return prepare(image.convert(recipe.colour_order), recipe)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pil.DecompressionBombError) as error:
         raise InputFileError(f"{path} is not a readable image: {error}") from error
 
 

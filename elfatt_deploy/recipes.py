@@ -106,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputFileError(f"cannot read {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not UTF-8
         raise InputFileError(f"{path} is not TOML: {error}") from error
     return document
 
@@ -136,10 +136,10 @@ def targets() -> dict[str, Target]:
 
 def _ops(entries: dict[str, Any], name: str) -> tuple[str, ...] | None:
     entry = entries[name]
-    if "ops" not in entry:
+    if "ops" not in entry and "extends" not in entry:
         return None
     inherited = _ops(entries, entry["extends"]) or () if "extends" in entry else ()
-    return tuple(sorted({*inherited, *entry["ops"]}))
+    return tuple(sorted({*inherited, *entry.get("ops", ())}))
 
 
 def target(name: str) -> Target:
@@ -177,6 +177,9 @@ def stored_counts() -> dict[str, Counts]:
 
     They are written by `python -m elfatt_deploy.models.counting` from the models themselves, and a
     test counts them again; they let `models` answer without torch.
+
+    Raises:
+        InputFileError: the file is missing or torn.
     """
     path = profiles_folder() / "counts.json"
     try:

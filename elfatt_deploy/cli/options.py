@@ -51,7 +51,7 @@ def parse_resolution(text: str | None) -> tuple[int | None, int | None]:
     if text is None:
         return None, None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(
             f"--resolution {text} is not a size", hint="write 224, or rows x columns as in 224x320"
         )

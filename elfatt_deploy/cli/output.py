@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
+import shutil
 import sys
 import tempfile
 import traceback
@@ -13,7 +16,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from elfatt_deploy.errors import ElfattDeployError
+from elfatt_deploy.errors import ElfattDeployError, ExportError
 
 _P = ParamSpec("_P")
 _WHOLE = 24  # longest text in a table that is never wrapped
@@ -56,13 +59,24 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a line of the result to stdout."""
-    print(text)
+    """Write a line of the result to stdout.
+
+    Raises:
+        ExportError: stdout cannot be written, say because its disk is full.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # or the interpreter fails once more on what is left in its buffer
+        raise ExportError(f"cannot write the result to stdout: {error.strerror}") from error
 
 
 def show_json(schema: str, document: dict[str, Any]) -> None:
     """Write one JSON document to stdout, its schema and version first."""
-    print(json.dumps({"schema": f"elfatt-deploy/{schema}", "version": 1, **document}, indent=1))
+    show(json.dumps({"schema": f"elfatt-deploy/{schema}", "version": 1, **document}, indent=1))
 
 
 def show_table(
@@ -74,8 +88,12 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
-    # Off a terminal the table is as wide as it needs to be: a pipe has no width.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
+    # Rendered first and written by `show`, whose errors are ours. Off a terminal the table is as
+    # wide as it needs to be: a pipe has no width.
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else _UNLIMITED
+    rendered = io.StringIO()
+    console = Console(file=rendered, width=width, force_terminal=terminal)
     table = Table(
         title=Text(title),
         title_justify="left",
@@ -99,6 +117,7 @@ def show_table(
     console.print(table)
     if below:
         console.print(below, style="dim", markup=False, highlight=False)
+    show(rendered.getvalue().rstrip("\n"))
 
 
 def _numeric(text: str) -> bool:

@@ -76,7 +76,7 @@ def _rank_findings(model: onnx.ModelProto, target: Target) -> list[str]:
     inferred = onnx_module.shape_inference.infer_shapes(model)
     ranks = {
         value.name: len(value.type.tensor_type.shape.dim)
-        for value in inferred.graph.value_info
+        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
         if value.type.tensor_type.HasField("shape")
     }
     high = [name for name, rank in ranks.items() if rank > target.max_rank]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ def load(path: Path) -> onnx.ModelProto:
         model: onnx.ModelProto = onnx_module.load(str(path))
     except OSError as error:
         raise InputFileError(f"cannot read {path}: {error.strerror}") from error
+    except onnx_module.checker.ValidationError as error:  # weights in a file beside it
+        raise InputFileError(f"{path} is not complete: {error}") from error
     except (DecodeError, ValueError) as error:
         raise InputFileError(f"{path} is not a whole ONNX file: {error}") from error
     if not model.graph.node:
@@ -48,10 +51,17 @@ def summarize(model: onnx.ModelProto) -> GraphSummary:
         ir_version=model.ir_version,
         nodes=len(graph.node),
         op_counts=dict(Counter(node.op_type for node in graph.node).most_common()),
-        initializer_bytes=sum(len(tensor.raw_data) for tensor in graph.initializer),
+        initializer_bytes=sum(map(_bytes, graph.initializer)),
         inputs=tuple(_info(value) for value in graph.input if value.name not in weights),
         outputs=tuple(_info(value) for value in graph.output),
     )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Return the size of a tensor's values, whichever field of the file holds them."""
+    dtype = optional.load("onnx").helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    size: int = math.prod(tensor.dims) * dtype.itemsize
+    return size
 
 
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:

@@ -7,7 +7,6 @@ file itself is the state_dict.
 
 from __future__ import annotations
 
-import importlib
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor
 
 from elfatt_deploy import optional
-from elfatt_deploy.errors import CheckpointError
+from elfatt_deploy.errors import CheckpointError, UsageError
+from elfatt_deploy.models.attention.layers import LinearAttention, WindowAttention
 from elfatt_deploy.models.backbones.layers import Block
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONTAINERS = ("state_dict_ema", "model_ema", "model", "state_dict")
 _WRAPPER = "module."  # what DistributedDataParallel puts before every key
 _SHOWN = 8
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how the two formats of torch.save begin
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -104,16 +105,17 @@ def key_map(target: str) -> Callable[[str], str | None]:
     """Import a key map, `package.module:function`.
 
     Raises:
-        CheckpointError: there is no such module or function.
+        UsageError: there is no such function.
     """
-    module, _, name = target.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"--key-map {target} cannot be imported: {error}",
-            hint="write package.module:function, with the package on PYTHONPATH",
-        ) from error
+        function = optional.resolve(target)
+    except UsageError as error:
+        raise UsageError(f"--key-map {target}: {error.message}", hint=error.hint) from error
+    if not callable(function):
+        raise UsageError(
+            f"--key-map {target} is a {type(function).__name__}, not a function",
+            hint="write package.module:function",
+        )
     return cast("Callable[[str], str | None]", function)
 
 
@@ -123,12 +125,17 @@ def halves_swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str,
     Touches the rows of qkv (in each of Q, K and V), the columns of proj, and the two `get_v`.
 
     Raises:
-        CheckpointError: the halves of a block differ in size.
+        CheckpointError: no block has the two halves of ELFATT, or they differ in size.
     """
     swapped = dict(tensors)
-    for name, block in model.named_modules():
-        if not isinstance(block, Block) or len(block.attns) != 2:
-            continue
+    elfatt = [
+        (name, block)
+        for name, block in model.named_modules()
+        if isinstance(block, Block) and _has_halves(block)
+    ]
+    if not elfatt:
+        raise CheckpointError("the model has no block with ELFATT's two halves to exchange")
+    for name, block in elfatt:
         first, second = block.qkv.channels
         if first != second:
             raise CheckpointError(
@@ -146,6 +153,10 @@ def halves_swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str,
     return swapped
 
 
+def _has_halves(block: Block) -> bool:
+    return [type(branch) for branch in block.attns] == [LinearAttention, WindowAttention]
+
+
 def _listing(title: str, items: list[str]) -> str:
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return f"{len(items)} {title}: {', '.join(items[:_SHOWN])}{more}"
@@ -161,19 +172,25 @@ def _read_safetensors(path: Path) -> dict[str, object]:
 
 
 def _read_pickled(path: Path) -> dict[str, object]:
+    with path.open("rb") as file:
+        if not file.read(len(_ZIP)).startswith((_ZIP, _PICKLE)):
+            raise CheckpointError(
+                f"{path} is not a PyTorch checkpoint: it is no zip and no pickle",
+                hint="a page or a pointer file saved in its place looks like this: download again",
+            )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        if "weights_only" in str(error):
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors; running code from a weights file is "
                 "refused",
                 hint="save its state_dict alone, or as safetensors, where you trust the file",
             ) from error
         raise CheckpointError(f"{path} is not a PyTorch checkpoint: {error}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise CheckpointError(
-            f"{path} is not a whole PyTorch checkpoint: {str(error).splitlines()[0]}",
+            f"{path} is not a whole PyTorch checkpoint: {str(error).partition(chr(10))[0]}",
             hint="download or copy it again",
         ) from error
     if not isinstance(loaded, Mapping):

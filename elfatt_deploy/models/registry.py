@@ -7,7 +7,6 @@ then has a model of that name.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +96,11 @@ class ModelSpec:
 
         Raises:
             MissingDependency: torch is absent or broken.
+        UsageError: the builder or a mechanism cannot be imported.
             ModelError: the configuration or the size is not possible.
         """
         optional.load("torch")
-        module: nn.Module = _resolve(self.builder)(self.config, height, width)
+        module: nn.Module = optional.resolve(self.builder)(self.config, height, width)
         return module
 
 
@@ -197,11 +197,11 @@ def attention_branches(name: str, context: AttentionContext) -> tuple[Branch, ..
 
     Raises:
         UnknownNameError: there is no mechanism of that name.
-        UsageError: its branches do not take all channels of the block.
+        UsageError: it cannot be imported, or its branches do not take all channels of the block.
     """
     if name not in ATTENTIONS:
         raise UnknownNameError("attention", name, ATTENTIONS)
-    branches: tuple[Branch, ...] = tuple(_resolve(ATTENTIONS[name].branches)(context))
+    branches: tuple[Branch, ...] = tuple(optional.resolve(ATTENTIONS[name].branches)(context))
     taken = sum(branch.channels for branch in branches)
     if taken != context.dim:
         raise UsageError(
@@ -210,8 +210,3 @@ def attention_branches(name: str, context: AttentionContext) -> tuple[Branch, ..
             hint="the 'channels' of its branches must add up to context.dim",
         )
     return branches
-
-
-def _resolve(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,8 @@ def read_golden(path: Path) -> Golden:
         InputFileError: it is missing, torn, or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Golden(
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            golden = Golden(
                 images=file["images"],
                 logits=file["logits"],
                 names=tuple(str(name) for name in file["names"]),
@@ -51,10 +52,17 @@ def read_golden(path: Path) -> Golden:
                 taps=_under(file, "tap/"),
                 tap_positions=_under(file, "at/"),
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputFileError(
             f"{path} is not a whole golden file: {error}", hint="export the bundle again"
         ) from error
+    counts = {name: len(getattr(golden, name)) for name in ("images", "logits", "names", "sets")}
+    if len(set(counts.values())) != 1:
+        raise InputFileError(
+            f"{path} has arrays for different numbers of images: {counts}",
+            hint="export the bundle again",
+        )
+    return golden
 
 
 def _under(file: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def relative_l2(reference: Logits, candidate: Logits) -> float:
     """Return |candidate - reference| / |reference| over all values; inf where that is undefined."""
     norm = float(np.linalg.norm(reference.astype(np.float64)))
-    distance = float(np.linalg.norm(candidate.astype(np.float64) - reference))
+    with np.errstate(invalid="ignore"):  # a difference of two infinities
+        distance = float(np.linalg.norm(candidate.astype(np.float64) - reference))
     if norm == 0.0:
         return 0.0 if distance == 0.0 else float("inf")
     return distance / norm
@@ -24,8 +25,8 @@ def relative_l2(reference: Logits, candidate: Logits) -> float:
 def cosine(reference: Logits, candidate: Logits) -> float:
     """Return the smallest cosine between two rows; nan where a row is zero."""
     a, b = reference.astype(np.float64), candidate.astype(np.float64)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
+        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         return float(((a * b).sum(-1) / norms).min())
 
 

@@ -1,0 +1,117 @@
+"""The base installation is enough for import, help and listings; a verb names what it lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import typer.main
+
+from elfatt_deploy import optional
+from elfatt_deploy.cli.app import app
+
+VERBS = tuple(typer.main.get_command(app).commands)
+
+#: what a board without torch runs
+TORCH_FREE = (
+    "artifacts", "errors", "optional", "pipeline", "preprocessing", "recipes", "units",
+    "cli.app", "graph.lint", "graph.simplify", "graph.summary", "models.config",
+    "models.registry", "models.seeded", "parity.compare", "parity.locate", "parity.metrics",
+    "parity.tolerance", "runners.base", "runners.ort_runner",
+)  # fmt: skip
+
+
+def test_the_verbs_are_those_of_this_version():
+    assert VERBS == ("models", "export", "check", "doctor")
+
+
+@pytest.mark.parametrize("module", ["elfatt_deploy", "elfatt_deploy.cli.app"])
+def test_an_import_loads_no_optional_package(module, python, heavy):
+    code = f"import sys, {module}; print(sorted({set(heavy)!r} & set(sys.modules)))"
+    result = python(code)
+    assert (result.code, result.out.strip(), result.err) == (0, "[]", "")
+
+
+def test_the_torch_free_modules_import_without_any_extra(python, heavy):
+    code = f"import importlib\nfor m in {TORCH_FREE!r}: importlib.import_module('elfatt_deploy.'+m)"
+    result = python(code, without=heavy)
+    assert (result.code, result.err) == (0, "")
+
+
+def test_the_help_of_every_verb_works_without_any_extra(python, heavy):
+    code = f"""
+from elfatt_deploy.cli.app import app
+
+for verb in {VERBS!r}:
+    app([verb, "--help"], standalone_mode=False)
+"""
+    result = python(code, without=heavy)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.count("Usage: ") == len(VERBS)
+
+
+def test_help_loads_no_optional_package_where_it_is_installed(python, heavy):
+    code = f"""
+import sys
+from elfatt_deploy.cli.app import app
+
+app(["--help"], standalone_mode=False)
+for verb in {VERBS!r}:
+    app([verb, "--help"], standalone_mode=False)
+print("loaded:", sorted(set({heavy!r}) & set(sys.modules)), file=sys.stderr)
+"""
+    result = python(code)
+    assert (result.code, result.err.strip()) == (0, "loaded: []")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",),
+        ("models", "--json"),
+        ("models", "--table", "1"),
+        ("models", "cswin_t_elfatt"),
+        ("models", "cswin_t_elfatt", "--set", "blocks=8-8-8-8", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_models_works_without_any_extra(arguments, program, heavy):
+    result = program(*arguments, without=heavy)
+    assert result.code == 0
+    assert "cswin_t_elfatt" in result.out
+    assert "error" not in result.err
+    if "--json" in arguments:
+        json.loads(result.out)
+
+
+def test_counts_that_need_torch_are_a_note_that_says_how_to_get_it(program, heavy):
+    arguments = ("models", "cswin_t_elfatt", "--set", "blocks=8-8-8-8")
+    result = program(*arguments, without=heavy)
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert "need torch" in result.err
+    assert "pip install" in result.err
+    assert '[export]"' in result.err
+
+
+@pytest.mark.parametrize(
+    "package", ["torch", "onnx", "onnxslim", "onnxruntime"], ids=lambda p: f"no {p}"
+)
+def test_export_without_a_package_exits_3_and_names_the_extra(package, program):
+    result = program("export", without=(package,))
+    assert (result.code, result.out) == (3, "")
+    assert f"error: the package '{package}' is not installed" in result.err
+    assert re.search(rf'next: pip install .*\[{optional.EXTRA_OF[package]}\]"', result.err)
+
+
+def test_models_never_loads_torch_for_stored_counts(python):
+    code = """
+import sys
+from elfatt_deploy.cli.app import app
+
+for arguments in (["models"], ["models", "--table", "3"], ["models", "cswin_b_elfatt"]):
+    app(arguments, standalone_mode=False)
+print("torch" in sys.modules, file=sys.stderr)
+"""
+    result = python(code)
+    assert (result.code, result.err.strip()) == (0, "False")
