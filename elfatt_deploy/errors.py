@@ -31,12 +31,14 @@ class ElfattDeployError(Exception):
     """
 
     exit_code = 70
+    #: what to do next where the one who raises it has nothing better to say
+    default_hint = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Keep the message and the hint apart, so that a caller can show either."""
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.default_hint
 
     def __str__(self) -> str:
         """Return the message, then the hint on a line of its own."""
@@ -47,6 +49,7 @@ class UsageError(ElfattDeployError):
     """An option, a name or a combination of them that cannot be used."""
 
     exit_code = 2
+    default_hint = "add --help to the command to see what it takes"
 
 
 class UnknownNameError(UsageError):
@@ -79,20 +82,26 @@ class InputFileError(ElfattDeployError):
     """A file that is missing, unreadable, truncated or of another kind."""
 
     exit_code = 3
+    default_hint = "check the path, and that the file was copied whole"
 
 
 class CheckpointError(InputFileError):
     """Weights that cannot be read, cannot be trusted or do not fit the model."""
 
+    default_hint = "name a .pth or .safetensors file that holds the state_dict of this model"
+
 
 class SchemaError(InputFileError):
     """A manifest or record that does not match its schema."""
+
+    default_hint = "export the bundle again with this version"
 
 
 class ExportError(ElfattDeployError):
     """An export that could not be made, or whose result could not be written."""
 
     exit_code = 5
+    default_hint = "'elfatt-deploy doctor' shows the versions to put into a bug report"
 
 
 class TargetError(ExportError):
@@ -103,3 +112,4 @@ class RunnerError(ElfattDeployError):
     """A back end that could not load or run a graph."""
 
     exit_code = 5
+    default_hint = "'elfatt-deploy doctor' shows the versions to put into a bug report"

@@ -47,7 +47,7 @@ def load(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".", 1)[0] != top:
+        if error.name is not None and error.name != top:  # something that the package needs
             raise _broken(top, error) from error
         raise MissingDependency(
             f"the package '{top}' is not installed", hint=install_command(top)
@@ -65,7 +65,7 @@ def resolve(target: str) -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a user's module may raise anything while it is imported
         raise UsageError(
             f"'{target}' cannot be imported: {error}",
             hint="write package.module:function, with the package on PYTHONPATH",

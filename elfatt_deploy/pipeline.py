@@ -28,13 +28,19 @@ from elfatt_deploy.artifacts import (
     Preprocessing,
     Weights,
 )
-from elfatt_deploy.errors import ExportError, UsageError
+from elfatt_deploy.errors import (
+    ExportError,
+    InputFileError,
+    SchemaError,
+    UnknownNameError,
+    UsageError,
+)
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.config import parse_settings
 from elfatt_deploy.parity import compare, locate
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.recipes import Target
-from elfatt_deploy.runners.ort_runner import OrtRunner
+from elfatt_deploy.runners.ort_runner import OrtRunner, check_provider
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,14 +142,23 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
         InputFileError: the weights or images cannot be used.
         ExportError: the export fails, does not fit the target, or cannot be written.
     """
-    if isinstance(request.batch, int) and request.batch < 1:
-        raise UsageError(f"a batch of {request.batch} holds no image", hint="use 1 or more")
+    # What can be refused at once is refused before torch is imported.
+    if request.batch != "dynamic" and not (isinstance(request.batch, int) and request.batch >= 1):
+        raise UsageError(f"a batch of {request.batch!r}", hint="use a number from 1, or dynamic")
     tolerance(request.precision)
     target = recipes.target(request.target)
     settings = parse_settings(request.settings)
     spec = registry.get(request.model).configured(settings)
     height, width = request.height or spec.input_size, request.width or spec.input_size
-    for package in ("torch", "onnx", "onnxslim", "onnxruntime"):
+    spec.config.map_sizes(height, width)
+    paths = _image_paths(request.images)
+    if request.weights is None and (request.key_map or request.swap_halves):
+        raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
+    if request.weights is not None and not request.weights.is_file():
+        raise InputFileError(f"there is no weights file {request.weights}")
+    folder = request.output / bundle_name(request, height, width)
+    _check_writable(folder)
+    for package in ("onnxruntime", "onnx", "onnxslim", "torch"):
         optional.load(package)
     from elfatt_deploy.models import counting
 
@@ -151,9 +166,8 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
     model = spec.build(height, width)
     weights = _set_weights(model, request)
     recipe = spec.preprocessing(height, width)
-    inputs, image_source = _golden_inputs(recipe, request.images)
     plan = ExportPlan(
-        folder=request.output / bundle_name(request, height, width),
+        folder=folder,
         identity=ModelIdentity(
             name=spec.name,
             family=spec.family,
@@ -168,10 +182,10 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
         target=target,
         batch=request.batch,
         precision=request.precision,
-        image_source=image_source,
+        image_source=str(request.images) if request.images else "scikit-image",
         counts=counting.count(spec, height, width),
     )
-    return export_module(model, inputs, plan, progress)
+    return export_module(model, _golden_inputs(recipe, paths, request.images), plan, progress)
 
 
 def export_module(
@@ -259,16 +273,24 @@ def check_bundle(
 
     Raises:
         InputFileError: the bundle is missing, torn, or was changed since the export.
+        SchemaError: its manifest does not read back.
+        UnknownNameError: there is no such provider.
         MissingDependency: onnx or ONNX Runtime is absent.
         RunnerError: ONNX Runtime refuses the file or the provider.
     """
     from elfatt_deploy.graph import lint, summary
 
+    check_provider(provider)
     progress("reading the bundle")
     bundle = artifacts.read_bundle(path)
     manifest = bundle.manifest
+    try:
+        target = recipes.target(manifest.target)
+        tolerance(manifest.precision)
+    except UnknownNameError as error:
+        raise SchemaError(f"the manifest of {path}: {error.message}") from error
     progress("checking the graph")
-    found = lint.findings(summary.load(bundle.model_path), recipes.target(manifest.target))
+    found = lint.findings(summary.load(bundle.model_path), target)
     progress("comparing with the golden outputs")
     report = _parity(path, manifest.batch, manifest.precision, provider=provider)
     errors = _tap_errors(path, manifest.batch, provider) if layers else ()
@@ -301,8 +323,6 @@ def _set_weights(model: nn.Module, request: ExportRequest) -> Weights:
     if request.weights is None:
         from elfatt_deploy.models import seeded
 
-        if request.key_map or request.swap_halves:
-            raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
         seeded.fill(model, request.seed)
         return Weights(source=f"random({request.seed})")
     from elfatt_deploy.models import checkpoints
@@ -312,25 +332,28 @@ def _set_weights(model: nn.Module, request: ExportRequest) -> Weights:
     return Weights(source=request.weights.name, sha256=artifacts.sha256_of(request.weights))
 
 
-def _golden_inputs(recipe: Preprocessing, folder: Path | None) -> tuple[GoldenInputs, str]:
-    """Return photographs (or the user's images) and noise, and where the former came from."""
+def _image_paths(folder: Path | None) -> tuple[Path, ...]:
+    """Return the files of the user's images, or of the sample photographs."""
+    if folder is None:
+        return preprocessing.photograph_paths()
+    return preprocessing.image_paths(folder, _IMAGES)
+
+
+def _golden_inputs(
+    recipe: Preprocessing, paths: tuple[Path, ...], folder: Path | None
+) -> GoldenInputs:
+    """Return the pictures, prepared, and noise."""
     import numpy as np
 
     from elfatt_deploy.export.golden import GoldenInputs
 
-    if folder is None:
-        paths, name, source = preprocessing.photograph_paths(), "photos", "scikit-image"
-    else:
-        paths, name, source = preprocessing.image_paths(folder, _IMAGES), "images", str(folder)
+    name = "photos" if folder is None else "images"
     pictures = [preprocessing.load_image(path, recipe) for path in paths]
     noise = preprocessing.noise_images(_NOISE, recipe)
-    return (
-        GoldenInputs(
-            images=np.concatenate((np.stack(pictures), noise)),
-            names=tuple(p.name for p in paths) + tuple(f"noise-{i}" for i in range(_NOISE)),
-            sets=(name,) * len(paths) + ("noise",) * _NOISE,
-        ),
-        source,
+    return GoldenInputs(
+        images=np.concatenate((np.stack(pictures), noise)),
+        names=tuple(p.name for p in paths) + tuple(f"noise-{i}" for i in range(_NOISE)),
+        sets=(name,) * len(paths) + ("noise",) * _NOISE,
     )
 
 
@@ -339,6 +362,30 @@ def bundle_name(request: ExportRequest, height: int, width: int) -> str:
     name = ".".join((request.model, *(item.replace("=", "-") for item in request.settings)))
     size = str(height) if height == width else f"{height}x{width}"
     return f"{name}-{size}-b{request.batch}-{request.precision}-{request.target}"
+
+
+def _check_writable(final: Path) -> None:
+    """Make the folder above `final`, and raise where no bundle can be written there.
+
+    Raises:
+        ExportError: the folder cannot be written, or `final` is something else than a bundle.
+    """
+    if final.exists() and not (final / artifacts.MANIFEST_FILE).is_file():
+        raise ExportError(
+            f"{final} exists and is not a bundle", hint="move it away, or choose another -o DIR"
+        )
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=final.parent).close()
+    except OSError as error:
+        raise _unwritable(final, error) from error
+
+
+def _unwritable(final: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"cannot write the bundle {final}: {error.strerror or error}",
+        hint="make room or choose another folder with -o DIR",
+    )
 
 
 @contextmanager
@@ -350,13 +397,9 @@ def _new_folder(final: Path) -> Iterator[Path]:
     Raises:
         ExportError: the folder cannot be written, or `final` is something else than a bundle.
     """
-    if final.exists() and not (final / artifacts.MANIFEST_FILE).is_file():
-        raise ExportError(
-            f"{final} exists and is not a bundle", hint="move it away, or choose another -o DIR"
-        )
+    _check_writable(final)
     work: Path | None = None
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
         yield work
         if (work / artifacts.MANIFEST_FILE).is_file():
@@ -367,10 +410,7 @@ def _new_folder(final: Path) -> Iterator[Path]:
             os.replace(work, final)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise ExportError(
-            f"cannot write the bundle {final}: {error.strerror or error}",
-            hint="make room or choose another folder with -o DIR",
-        ) from error
+        raise _unwritable(final, error) from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

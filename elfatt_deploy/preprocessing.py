@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from elfatt_deploy import optional
-from elfatt_deploy.errors import InputFileError, MissingDependency
+from elfatt_deploy.errors import InputFileError, MissingDependency, UnknownNameError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,11 @@ def load_image(path: Path, recipe: Preprocessing) -> NDArray[np.float32]:
 
 
 def prepare(image: Image.Image, recipe: Preprocessing) -> NDArray[np.float32]:
-    """Resize, crop at the centre, scale and normalise a picture; returns [3, height, width]."""
+    """Resize, crop at the centre, scale and normalise a picture; returns [3, height, width].
+
+    Raises:
+        UnknownNameError: the recipe names an interpolation that Pillow lacks.
+    """
     pil = optional.load("PIL.Image")
     wanted_w, wanted_h = (int(side / recipe.crop_share) for side in (recipe.width, recipe.height))
     ratio = max(wanted_w / image.width, wanted_h / image.height)
@@ -83,7 +87,10 @@ def prepare(image: Image.Image, recipe: Preprocessing) -> NDArray[np.float32]:
         max(recipe.width, round(image.width * ratio)),
         max(recipe.height, round(image.height * ratio)),
     )
-    image = image.resize(size, pil.Resampling[recipe.interpolation.upper()])
+    known = {method.name.lower(): method for method in pil.Resampling}
+    if recipe.interpolation not in known:
+        raise UnknownNameError("interpolation", recipe.interpolation, known)
+    image = image.resize(size, known[recipe.interpolation])
     left, top = (size[0] - recipe.width) // 2, (size[1] - recipe.height) // 2
     image = image.crop((left, top, left + recipe.width, top + recipe.height))
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)

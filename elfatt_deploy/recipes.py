@@ -186,7 +186,7 @@ def stored_counts() -> dict[str, Counts]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputFileError(f"cannot read {path}: {error}") from error
-    return {key: Counts(**value) for key, value in entries.items()}
+    return {key: from_document(Counts, value, f"{path} [{key}]") for key, value in entries.items()}
 
 
 def count_key(model: str, settings: tuple[str, ...], height: int, width: int) -> str:

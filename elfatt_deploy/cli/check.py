@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy.cli import options, output, show
-from elfatt_deploy.pipeline import check_bundle
 
 
 @output.guarded
@@ -27,6 +26,8 @@ def command(
 
     Needs no torch. Exit code 1 where something differs; the first diverging tensor is named.
     """
+    from elfatt_deploy.pipeline import check_bundle  # numpy: not on the way to --help
+
     with output.progress(quiet) as progress:
         outcome = check_bundle(bundle, provider=provider, layers=layers, progress=progress)
     return show.outcome(outcome, "check", json=json, quiet=quiet)

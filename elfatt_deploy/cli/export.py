@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy.cli import options, output, show
-from elfatt_deploy.pipeline import ExportRequest, export_bundle
 
 
 @output.guarded
@@ -64,6 +63,8 @@ def command(
 
     Exit code 1, and no bundle, where ONNX Runtime and PyTorch differ above tolerance.
     """
+    from elfatt_deploy.pipeline import ExportRequest, export_bundle  # numpy: not for --help
+
     height, width = options.parse_resolution(resolution)
     request = ExportRequest(
         model=model,

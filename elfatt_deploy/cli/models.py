@@ -123,10 +123,11 @@ def _one(name: str, settings: tuple[str, ...], resolution: str | None, json: boo
     asked = options.parse_resolution(resolution)
     height, width = asked[0] or spec.input_size, asked[1] or spec.input_size
     config = spec.config
+    sizes = config.map_sizes(height, width)
     counts = _counts(name, settings, height, width)
     levels = []
     sides, stripes = config.block_sides(height, width), config.stripe_widths(height, width)
-    for level, (rows, cols) in enumerate(config.map_sizes(height, width), start=1):
+    for level, (rows, cols) in enumerate(sizes, start=1):
         mechanisms = [config.mechanism(level, i) for i in range(config.depths[level - 1])]
         levels.append(
             {

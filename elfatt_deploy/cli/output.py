@@ -71,7 +71,10 @@ def show(text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             sys.stdout.close()  # or the interpreter fails once more on what is left in its buffer
-        raise ExportError(f"cannot write the result to stdout: {error.strerror}") from error
+        raise ExportError(
+            f"cannot write the result to stdout: {error.strerror}",
+            hint="make room, or send it elsewhere",
+        ) from error
 
 
 def show_json(schema: str, document: dict[str, Any]) -> None:

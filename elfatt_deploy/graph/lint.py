@@ -43,7 +43,7 @@ def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
     if target.ops is not None:
         unknown = sorted({n.op_type for n in model.graph.node if not n.domain} - set(target.ops))
         for op in unknown:
-            users = [n.name for n in model.graph.node if n.op_type == op]
+            users = [n.name or n.output[0] for n in model.graph.node if n.op_type == op]
             found.append(
                 f"op {op}: not on the list of target {target.name} "
                 f"({len(users)} nodes, first {users[0]})"

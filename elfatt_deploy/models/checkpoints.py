@@ -8,6 +8,7 @@ file itself is the state_dict.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -52,7 +53,12 @@ def read(path: Path) -> dict[str, Tensor]:
     }
     if not tensors:
         raise CheckpointError(
-            f"{path} holds no tensors: its keys are {', '.join(map(str, list(loaded)[:_SHOWN]))}"
+            f"{path} holds no tensors: "
+            + (
+                f"its keys are {', '.join(map(str, list(loaded)[:_SHOWN]))}"
+                if loaded
+                else "it is empty"
+            )
         )
     return tensors
 
@@ -77,8 +83,7 @@ def load(
     """
     tensors = read(path)
     if rename is not None:
-        renamed = ((rename(key), value) for key, value in tensors.items())
-        tensors = {key: value for key, value in renamed if key is not None}
+        tensors = _renamed(tensors, rename)
     wanted = model.state_dict()
     missing = sorted(set(wanted) - set(tensors))
     unexpected = sorted(set(tensors) - set(wanted))
@@ -99,6 +104,19 @@ def load(
     if swap_halves:
         tensors = halves_swapped(model, tensors)
     model.load_state_dict(tensors, strict=True)
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], rename: Callable[[str], str | None]
+) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        new = rename(key)
+        if new in renamed:
+            raise CheckpointError(f"the key map turns two keys of the file into '{new}'")
+        if new is not None:
+            renamed[new] = value
+    return renamed
 
 
 def key_map(target: str) -> Callable[[str], str | None]:
@@ -179,15 +197,18 @@ def _read_pickled(path: Path) -> dict[str, object]:
                 hint="a page or a pointer file saved in its place looks like this: download again",
             )
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch announces other pickle protocols
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error):
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors; running code from a weights file is "
                 "refused",
                 hint="save its state_dict alone, or as safetensors, where you trust the file",
             ) from error
-        raise CheckpointError(f"{path} is not a PyTorch checkpoint: {error}") from error
+        # torch's own text advises to load it with code allowed: not shown
+        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint: it is damaged") from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise CheckpointError(
             f"{path} is not a whole PyTorch checkpoint: {str(error).partition(chr(10))[0]}",

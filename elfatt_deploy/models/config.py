@@ -62,7 +62,7 @@ class CSWinConfig:
             if value is not None and (len(value) != _LEVELS or min(value) < 1):
                 raise ModelError(
                     f"{name} is {value}; it takes {_LEVELS} positive numbers, one a level",
-                    hint=f"for example --set {name}=7-7-14-7",
+                    hint="for example --set blocks=7-7-14-7",
                 )
         if self.classes < 1:
             raise ModelError(f"classes is {self.classes}; it must be at least 1")

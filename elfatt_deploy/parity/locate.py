@@ -63,5 +63,6 @@ def first_divergence(errors: tuple[TapError, ...]) -> str:
     for error in errors:
         if error.diverges:
             return f"{error.name} (off by {error.relative_error:.1e} of its spread)"
-    last = errors[-1].name if errors else "the input"
-    return f"after {last}, the last named tensor"
+    if not errors:
+        return "not located: the graph has no named inner tensors"
+    return f"after {errors[-1].name}, the last named tensor"

@@ -31,22 +31,6 @@ def cosine(reference: Logits, candidate: Logits) -> float:
 
 
 def top_k_agreement(reference: Logits, candidate: Logits, k: int) -> float:
-    """Return the share of rows whose k best classes are the same set; k is cut to the classes."""
-    k = min(k, reference.shape[-1])
+    """Return the share of rows whose k best classes are the same set, of all where k is more."""
     best = [np.sort(np.argsort(-x, axis=-1, kind="stable")[:, :k]) for x in (reference, candidate)]
     return float((best[0] == best[1]).all(-1).mean())
-
-
-def top_1_forced(reference: Logits, candidate: Logits) -> bool:
-    """Whether every row keeps its first class wherever the error cannot excuse a change.
-
-    A row is excused where the reference's margin between its two best classes is at most twice the
-    row's largest error.
-    """
-    if reference.shape[-1] < 2:
-        return True
-    ordered = np.sort(reference, axis=-1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    error = np.abs(candidate - reference).max(-1)
-    same = reference.argmax(-1) == candidate.argmax(-1)
-    return bool((same | (margin <= 2 * error)).all())

@@ -20,6 +20,16 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+def check_provider(provider: str) -> None:
+    """Raise where there is no provider of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if provider not in PROVIDERS:
+        raise UnknownNameError("provider", provider, PROVIDERS)
+
+
 class OrtRunner(Runner):
     """One ONNX graph in one ONNX Runtime session.
 
@@ -31,8 +41,7 @@ class OrtRunner(Runner):
 
     def __init__(self, model: str | bytes, *, provider: str = "cpu", threads: int = 0) -> None:
         """Keep what to load; nothing is loaded yet."""
-        if provider not in PROVIDERS:
-            raise UnknownNameError("provider", provider, PROVIDERS)
+        check_provider(provider)
         self.model, self.provider, self.threads = model, provider, threads
         self.name = f"ort ({PROVIDERS[provider][0]})"
         self._session: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import pytest
 
@@ -151,10 +152,12 @@ def test_a_bug_of_ours_is_reported_as_one(cli, tiny_model, tmp_path, monkeypatch
     def bug(*_):
         raise ZeroDivisionError("planted")
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(preprocessing, "noise_images", bug)
     result = cli("export", "--model", tiny_model.name, "-o", tmp_path)
     assert result.code == 70
     assert "this is a bug" in result.err
+    assert "ZeroDivisionError: planted" in next(tmp_path.glob("elfatt-deploy-*.txt")).read_text()
     assert "Traceback" not in result.err
 
 

@@ -37,7 +37,6 @@ ROW = ParityRow(
     scale=1.5,
     top1=1.0,
     top5=1.0,
-    top1_forced=True,
     nonfinite=0,
     passed=True,
 )

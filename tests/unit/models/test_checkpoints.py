@@ -170,10 +170,11 @@ def test_a_truncated_safetensors_is_refused(share, other, file):
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 82000000\n",
         b"hello world\n",
         b"(x",
+        b"\x80\x02\xff\xff damaged",
     ],
-    ids=["html", "git-lfs pointer", "text", "short"],
+    ids=["html", "git-lfs pointer", "text", "short", "damaged pickle"],
 )
-def test_a_text_file_is_not_taken_for_a_pickle_with_code(content, file):
+def test_what_is_no_checkpoint_is_not_taken_for_a_pickle_with_code(content, file):
     with pytest.raises(CheckpointError, match="is not a .*PyTorch checkpoint") as caught:
         checkpoints.read(file(content))
     assert CODE not in caught.value.message

@@ -70,29 +70,10 @@ def test_top_k_agreement(reference, candidate, k, share):
     assert metrics.top_k_agreement(reference, candidate, k) == share
 
 
-@pytest.mark.parametrize(
-    ("reference", "candidate"),
-    [
-        (_rows([5, 1]), _rows([5, 1])),
-        (_rows([5, 4.9]), _rows([4.9, 5])),
-        (_rows([5]), _rows([9])),
-        (_rows([5, 5]), _rows([5, 5])),
-    ],
-    ids=["same", "near tie", "one class", "tie"],
-)
-def test_a_first_class_within_the_error_is_excused(reference, candidate):
-    assert metrics.top_1_forced(reference, candidate)
-
-
-def test_a_first_class_lost_to_nan_is_not_excused():
-    assert not metrics.top_1_forced(_rows([1, 5]), _rows([math.nan, 1]))
-
-
 @given(LOGITS)
 def test_identical_logits_have_no_distance(logits):
     assert metrics.relative_l2(logits, logits) == 0.0
     assert all(metrics.top_k_agreement(logits, logits, k) == 1.0 for k in (1, 5))
-    assert metrics.top_1_forced(logits, logits)
     if np.linalg.norm(logits.astype(np.float64), axis=-1).all():
         assert metrics.cosine(logits, logits) == pytest.approx(1.0)
 
