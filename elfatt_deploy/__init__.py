@@ -23,7 +23,7 @@ _PUBLIC = {
     "ParityReport": "artifacts",
     "check_bundle": "pipeline",
     "export_bundle": "pipeline",
-    "read_bundle": "artifacts",
+    "read_bundle": "bundles",
     "register_attention": "models.registry",
     "register_model": "models.registry",
 }

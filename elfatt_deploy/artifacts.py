@@ -7,12 +7,11 @@ a board, needs. Records are frozen; a document is validated once, when it is rea
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from elfatt_deploy.errors import InputFileError, SchemaError
+from elfatt_deploy.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,22 +201,6 @@ class Bundle:
         return self.path / GOLDEN_FILE
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex.
-
-    Raises:
-        InputFileError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            for piece in iter(lambda: file.read(1 << 20), b""):
-                digest.update(piece)
-    except OSError as error:
-        raise InputFileError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
-
-
 def to_document(record: Any) -> dict[str, Any]:
     """Turn a record into plain JSON values."""
     document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(record), default=str))
@@ -244,52 +227,3 @@ def from_document(kind: type[_Record], document: Mapping[str, Any], origin: str)
             + (f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""),
             hint="export the bundle again with this version",
         ) from error
-
-
-def write_manifest(folder: Path, manifest: BundleManifest) -> None:
-    """Write the manifest, the last file of a bundle: without it a folder is none."""
-    text = json.dumps(to_document(manifest), indent=1)
-    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle and verify the digest of every file in it.
-
-    Raises:
-        InputFileError: the folder or a file of it is missing or was changed since the export.
-        SchemaError: the manifest is torn, of another schema, or of a newer version.
-    """
-    manifest_path = path / MANIFEST_FILE
-    if not path.is_dir() or not manifest_path.is_file():
-        what = "is not a folder" if not path.is_dir() else f"holds no {MANIFEST_FILE}"
-        raise InputFileError(
-            f"{path} is not a bundle: it {what}",
-            hint="name a folder that 'elfatt-deploy export' wrote",
-        )
-    try:
-        document = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SchemaError(
-            f"{manifest_path} is not a JSON document: {error}", hint="export the bundle again"
-        ) from error
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != MANIFEST_SCHEMA:
-        raise SchemaError(f"{manifest_path} has schema {found!r}, not {MANIFEST_SCHEMA!r}")
-    if document.get("version") != MANIFEST_VERSION:
-        raise SchemaError(
-            f"{manifest_path} has schema version {document.get('version')}; this program reads "
-            f"version {MANIFEST_VERSION}",
-            hint="use the elfatt-deploy version that wrote it, or export the bundle again",
-        )
-    manifest = from_document(BundleManifest, document, str(manifest_path))
-    if not {MODEL_FILE, GOLDEN_FILE} <= set(manifest.files):
-        raise SchemaError(f"{manifest_path} lacks the digest of {MODEL_FILE} or {GOLDEN_FILE}")
-    for name, digest in manifest.files.items():
-        if not (path / name).is_file():
-            raise InputFileError(f"{path} lacks {name}", hint="export the bundle again")
-        if sha256_of(path / name) != digest:
-            raise InputFileError(
-                f"{path / name} was changed since the export: its SHA-256 is not the manifest's",
-                hint="export the bundle again",
-            )
-    return Bundle(path=path, manifest=manifest)

@@ -9,16 +9,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elfatt_deploy import __version__, artifacts, optional, preprocessing, recipes
+from elfatt_deploy import __version__, artifacts, bundles, optional, preprocessing, recipes
 from elfatt_deploy.artifacts import (
     Bundle,
     BundleManifest,
@@ -29,7 +25,6 @@ from elfatt_deploy.artifacts import (
     Weights,
 )
 from elfatt_deploy.errors import (
-    ExportError,
     InputFileError,
     SchemaError,
     UnknownNameError,
@@ -54,8 +49,6 @@ def _silent(stage: str) -> None:
     """Show nothing."""
 
 
-_IMAGES = 4
-_NOISE = 2
 #: batch traced for a dynamic graph: none of the sizes at which parity is proved
 _TRACED_BATCH = 2
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
@@ -151,15 +144,24 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
     spec = registry.get(request.model).configured(settings)
     height, width = request.height or spec.input_size, request.width or spec.input_size
     spec.config.map_sizes(height, width)
-    paths = _image_paths(request.images)
+    paths, name = preprocessing.parity_images(request.images)
     if request.weights is None and (request.key_map or request.swap_halves):
         raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
     if request.weights is not None and not request.weights.is_file():
         raise InputFileError(f"there is no weights file {request.weights}")
-    folder = request.output / bundle_name(request, height, width)
-    _check_writable(folder)
+    folder = request.output / bundles.folder_name(
+        request.model,
+        request.settings,
+        height,
+        width,
+        request.batch,
+        request.precision,
+        request.target,
+    )
+    bundles.check_writable(folder)
     for package in ("onnxruntime", "onnx", "onnxslim", "torch"):
         optional.load(package)
+    from elfatt_deploy.export import golden
     from elfatt_deploy.models import counting
 
     progress("building the model")
@@ -185,7 +187,7 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
         image_source=str(request.images) if request.images else "scikit-image",
         counts=counting.count(spec, height, width),
     )
-    return export_module(model, _golden_inputs(recipe, paths, request.images), plan, progress)
+    return export_module(model, golden.gather_inputs(recipe, paths, name), plan, progress)
 
 
 def export_module(
@@ -203,7 +205,7 @@ def export_module(
     from elfatt_deploy.export import exporter, golden, rewrites
     from elfatt_deploy.graph import lint, simplify, summary
 
-    with _new_folder(plan.folder) as folder:
+    with bundles.new_folder(plan.folder) as folder:
         progress("running the torch module")
         logits, taps = golden.reference_run(model, inputs.images)
         progress(f"exporting to opset {plan.target.opset}")
@@ -252,11 +254,11 @@ def export_module(
             parity=report,
             versions=_versions(),
             files={
-                name: artifacts.sha256_of(folder / name)
+                name: bundles.sha256_of(folder / name)
                 for name in (artifacts.MODEL_FILE, artifacts.GOLDEN_FILE)
             },
         )
-        artifacts.write_manifest(folder, manifest)
+        bundles.write_manifest(folder, manifest)
     return Outcome(parity=report, bundle=Bundle(path=plan.folder, manifest=manifest))
 
 
@@ -282,7 +284,7 @@ def check_bundle(
 
     check_provider(provider)
     progress("reading the bundle")
-    bundle = artifacts.read_bundle(path)
+    bundle = bundles.read_bundle(path)
     manifest = bundle.manifest
     try:
         target = recipes.target(manifest.target)
@@ -329,91 +331,7 @@ def _set_weights(model: nn.Module, request: ExportRequest) -> Weights:
 
     rename = checkpoints.key_map(request.key_map) if request.key_map else None
     checkpoints.load(model, request.weights, rename=rename, swap_halves=request.swap_halves)
-    return Weights(source=request.weights.name, sha256=artifacts.sha256_of(request.weights))
-
-
-def _image_paths(folder: Path | None) -> tuple[Path, ...]:
-    """Return the files of the user's images, or of the sample photographs."""
-    if folder is None:
-        return preprocessing.photograph_paths()
-    return preprocessing.image_paths(folder, _IMAGES)
-
-
-def _golden_inputs(
-    recipe: Preprocessing, paths: tuple[Path, ...], folder: Path | None
-) -> GoldenInputs:
-    """Return the pictures, prepared, and noise."""
-    import numpy as np
-
-    from elfatt_deploy.export.golden import GoldenInputs
-
-    name = "photos" if folder is None else "images"
-    pictures = [preprocessing.load_image(path, recipe) for path in paths]
-    noise = preprocessing.noise_images(_NOISE, recipe)
-    return GoldenInputs(
-        images=np.concatenate((np.stack(pictures), noise)),
-        names=tuple(p.name for p in paths) + tuple(f"noise-{i}" for i in range(_NOISE)),
-        sets=(name,) * len(paths) + ("noise",) * _NOISE,
-    )
-
-
-def bundle_name(request: ExportRequest, height: int, width: int) -> str:
-    """Return the folder name of a bundle: NAME-RES-bBATCH-PRECISION-TARGET."""
-    name = ".".join((request.model, *(item.replace("=", "-") for item in request.settings)))
-    size = str(height) if height == width else f"{height}x{width}"
-    return f"{name}-{size}-b{request.batch}-{request.precision}-{request.target}"
-
-
-def _check_writable(final: Path) -> None:
-    """Make the folder above `final`, and raise where no bundle can be written there.
-
-    Raises:
-        ExportError: the folder cannot be written, or `final` is something else than a bundle.
-    """
-    if final.exists() and not (final / artifacts.MANIFEST_FILE).is_file():
-        raise ExportError(
-            f"{final} exists and is not a bundle", hint="move it away, or choose another -o DIR"
-        )
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=final.parent).close()
-    except OSError as error:
-        raise _unwritable(final, error) from error
-
-
-def _unwritable(final: Path, error: OSError) -> ExportError:
-    return ExportError(
-        f"cannot write the bundle {final}: {error.strerror or error}",
-        hint="make room or choose another folder with -o DIR",
-    )
-
-
-@contextmanager
-def _new_folder(final: Path) -> Iterator[Path]:
-    """Give a folder beside `final` that takes its place if a manifest was written into it.
-
-    Nothing is left behind otherwise, whatever happens; an older bundle stays until it is replaced.
-
-    Raises:
-        ExportError: the folder cannot be written, or `final` is something else than a bundle.
-    """
-    _check_writable(final)
-    work: Path | None = None
-    try:
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-        yield work
-        if (work / artifacts.MANIFEST_FILE).is_file():
-            work.chmod(0o755)  # mkdtemp makes it for the owner alone
-            old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
-            if final.exists():
-                os.replace(final, old / final.name)
-            os.replace(work, final)
-            shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise _unwritable(final, error) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+    return Weights(source=request.weights.name, sha256=bundles.sha256_of(request.weights))
 
 
 def _versions() -> dict[str, str]:

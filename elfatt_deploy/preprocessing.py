@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 #: colour photographs that the scikit-image wheel carries: a person, a cat, a cup, a rocket
 _PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+_PARITY_IMAGES = 4
 
 
 def photograph_paths() -> tuple[Path, ...]:
@@ -41,6 +42,18 @@ def photograph_paths() -> tuple[Path, ...]:
             hint=f"{optional.install_command('skimage')}, or name a folder with --images DIR",
         )
     return tuple(found)
+
+
+def parity_images(folder: Path | None) -> tuple[tuple[Path, ...], str]:
+    """Return the files that parity is proved on, and what to call them in a table.
+
+    Raises:
+        InputFileError: the user's folder is missing or holds no image.
+        MissingDependency: there is no folder, and no sample photographs are installed.
+    """
+    if folder is None:
+        return photograph_paths(), "photos"
+    return image_paths(folder, _PARITY_IMAGES), "images"
 
 
 def image_paths(folder: Path, limit: int) -> tuple[Path, ...]:

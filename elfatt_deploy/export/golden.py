@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from elfatt_deploy import preprocessing
 from elfatt_deploy.errors import ExportError
 from elfatt_deploy.export.exporter import tapped
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from elfatt_deploy.artifacts import Preprocessing
+
 _CHUNK = 2
+_NOISE = 2
 _TAP_SAMPLE = 1024
 
 
@@ -33,6 +37,21 @@ class GoldenInputs:
     images: NDArray[np.float32]
     names: tuple[str, ...]
     sets: tuple[str, ...]
+
+
+def gather_inputs(recipe: Preprocessing, paths: tuple[Path, ...], name: str) -> GoldenInputs:
+    """Prepare pictures and add noise images.
+
+    Raises:
+        InputFileError: a file is not an image that Pillow reads.
+    """
+    pictures = [preprocessing.load_image(path, recipe) for path in paths]
+    noise = preprocessing.noise_images(_NOISE, recipe)
+    return GoldenInputs(
+        images=np.concatenate((np.stack(pictures), noise)),
+        names=(*(p.name for p in paths), *(f"noise-{i}" for i in range(_NOISE))),
+        sets=(name,) * len(paths) + ("noise",) * _NOISE,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

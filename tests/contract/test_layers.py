@@ -13,7 +13,7 @@ ROOT = Path(elfatt_deploy.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 STAGES = ("models", "export", "graph", "runners", "parity")
-SHARED = ("", "artifacts", "errors", "optional", "preprocessing", "recipes", "units")
+SHARED = ("", "artifacts", "bundles", "errors", "optional", "preprocessing", "recipes", "units")
 OPTIONAL = {
     "onnx", "onnxruntime", "onnxslim", "PIL", "skimage", "safetensors",
     "tensorrt", "tensorrt_rtx", "pycuda", "jtop", "matplotlib",

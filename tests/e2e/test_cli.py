@@ -54,7 +54,7 @@ def test_check_of_a_failing_bundle_exits_1_and_names_the_tensor(cli, bundle):
     import numpy as np
     import onnx
 
-    from elfatt_deploy import artifacts
+    from elfatt_deploy import bundles
 
     path = pathlib.Path(bundle["bundle"])
     model = onnx.load(path / "model.onnx")
@@ -64,7 +64,7 @@ def test_check_of_a_failing_bundle_exits_1_and_names_the_tensor(cli, bundle):
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(model, path / "model.onnx")
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = artifacts.sha256_of(path / "model.onnx")
+    manifest["files"]["model.onnx"] = bundles.sha256_of(path / "model.onnx")
     (path / "manifest.json").write_text(json.dumps(manifest))
     result = cli("check", path)
     assert result.code == 1

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from elfatt_deploy import artifacts, pipeline, recipes
+from elfatt_deploy import bundles, pipeline, recipes
 from elfatt_deploy.artifacts import ModelIdentity, Preprocessing, Weights
 from elfatt_deploy.errors import ExportError, InputFileError, RunnerError
 from elfatt_deploy.export import rewrites
@@ -38,7 +38,7 @@ def test_tiny_model_exports_for_every_target(tiny_model, tmp_path, target, batch
         ExportRequest(model=tiny_model.name, target=target, batch=batch, output=tmp_path)
     )
     assert outcome.passed
-    manifest = artifacts.read_bundle(outcome.bundle.path).manifest
+    manifest = bundles.read_bundle(outcome.bundle.path).manifest
     proto = onnx.load(outcome.bundle.model_path)
     assert manifest == outcome.bundle.manifest
     assert manifest.graph.opset == recipes.target(target).opset == proto.opset_import[0].version
@@ -122,8 +122,7 @@ def test_an_older_bundle_is_replaced(tiny_request):
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(tiny_request):
-    name = pipeline.bundle_name(tiny_request, 64, 64)
-    keep = tiny_request.output / name / "thesis.txt"
+    keep = tiny_request.output / "tiny_elfatt-64-b1-fp32-jp6" / "thesis.txt"
     keep.parent.mkdir(parents=True)
     keep.write_text("mine")
     with pytest.raises(ExportError, match="exists and is not a bundle"):
@@ -131,12 +130,10 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tiny_request):
     assert keep.read_text() == "mine"
 
 
-def test_settings_are_part_of_the_bundle_name(tiny_model):
-    request = ExportRequest(
-        model=tiny_model.name, settings=("lepe=false", "levels=1-2"), batch="dynamic"
-    )
-    name = "tiny_elfatt.lepe-false.levels-1-2-64x96-bdynamic-fp32-jp6"
-    assert pipeline.bundle_name(request, 64, 96) == name
+def test_settings_are_part_of_the_bundle_name():
+    settings = ("lepe=false", "levels=1-2")
+    name = bundles.folder_name("tiny", settings, 64, 96, "dynamic", "fp32", "jp6")
+    assert name == "tiny.lepe-false.levels-1-2-64x96-bdynamic-fp32-jp6"
 
 
 @pytest.mark.parametrize("stage", ["running the torch", "simplifying", "comparing"])
@@ -314,7 +311,7 @@ def test_weights_from_a_file_give_the_same_logits(tiny_model, tmp_path):
         ExportRequest(model=tiny_model.name, weights=path, output=tmp_path / "out")
     )
     weights = outcome.bundle.manifest.weights
-    assert weights == Weights(source="trained.safetensors", sha256=artifacts.sha256_of(path))
+    assert weights == Weights(source="trained.safetensors", sha256=bundles.sha256_of(path))
     with np.load(outcome.bundle.golden_path) as golden, torch.no_grad():
         expected = model(torch.from_numpy(golden["images"])).numpy()
         np.testing.assert_allclose(golden["logits"], expected, atol=1e-5)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from elfatt_deploy import artifacts
+from elfatt_deploy import artifacts, bundles
 from elfatt_deploy.artifacts import (
     BundleManifest,
     Counts,
@@ -94,8 +94,8 @@ def bundle(tmp_path):
     folder.mkdir()
     for name, content in CONTENT.items():
         (folder / name).write_bytes(content)
-    digests = {name: artifacts.sha256_of(folder / name) for name in CONTENT}
-    artifacts.write_manifest(folder, _manifest(digests))
+    digests = {name: bundles.sha256_of(folder / name) for name in CONTENT}
+    bundles.write_manifest(folder, _manifest(digests))
     return folder
 
 
@@ -119,7 +119,7 @@ def test_a_manifest_survives_the_round_trip_through_json():
 
 
 def test_a_whole_bundle_reads_back(bundle):
-    found = artifacts.read_bundle(bundle)
+    found = bundles.read_bundle(bundle)
     assert found.path == bundle
     assert found.manifest == _manifest(found.manifest.files)
     assert found.model_path.read_bytes() == CONTENT[artifacts.MODEL_FILE]
@@ -163,7 +163,7 @@ def test_further_faults_of_a_document_are_counted():
 def test_what_is_no_bundle_is_refused(make, told, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputFileError, match=told) as caught:
-        artifacts.read_bundle(make(tmp_path))
+        bundles.read_bundle(make(tmp_path))
     assert "elfatt-deploy export" in caught.value.hint
 
 
@@ -173,27 +173,27 @@ def test_a_torn_manifest_is_refused(share, bundle):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(SchemaError, match=r"manifest\.json is not a JSON document"):
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
 
 
 def test_a_manifest_that_is_not_text_is_refused(bundle):
     (bundle / artifacts.MANIFEST_FILE).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SchemaError, match="not a JSON document"):
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
 
 
 @pytest.mark.parametrize("document", ["[]", "null", '"text"', "{}", '{"schema": "other"}'])
 def test_a_document_of_another_schema_is_refused(document, bundle):
     (bundle / artifacts.MANIFEST_FILE).write_text(document, encoding="utf-8")
     with pytest.raises(SchemaError, match="has schema .*, not 'elfatt-deploy/bundle'"):
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
 
 
 @pytest.mark.parametrize("version", [artifacts.MANIFEST_VERSION + 1, 0, None, "1"])
 def test_another_version_of_the_schema_is_refused_before_its_fields(version, bundle):
     _edited(bundle, lambda d: d.update(version=version, field_of_the_future=1))
     with pytest.raises(SchemaError, match=f"schema version {version};.* reads version 1") as caught:
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
     assert "the elfatt-deploy version that wrote it" in caught.value.hint
 
 
@@ -201,24 +201,24 @@ def test_another_version_of_the_schema_is_refused_before_its_fields(version, bun
 def test_a_missing_file_is_named(name, bundle):
     (bundle / name).unlink()
     with pytest.raises(InputFileError, match=f"lacks {name}"):
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", CONTENT)
 def test_a_changed_file_is_named(name, bundle):
     (bundle / name).write_bytes(CONTENT[name][:-1] + b"?")
     with pytest.raises(InputFileError, match=f"{name} was changed since the export"):
-        artifacts.read_bundle(bundle)
+        bundles.read_bundle(bundle)
 
 
 def test_a_manifest_without_digests_is_not_taken_for_a_verified_bundle(bundle):
     with pytest.raises(InputFileError, match=r"model\.onnx"):
-        artifacts.read_bundle(_edited(bundle, lambda d: d.update(files={})))
+        bundles.read_bundle(_edited(bundle, lambda d: d.update(files={})))
 
 
 def test_a_digest_of_an_unreadable_file_is_an_input_error(tmp_path):
     with pytest.raises(InputFileError, match=r"cannot read .*none: No such file"):
-        artifacts.sha256_of(tmp_path / "none")
+        bundles.sha256_of(tmp_path / "none")
 
 
 def test_counts_in_giga_leave_out_softmax_products_in_the_fa_column():
