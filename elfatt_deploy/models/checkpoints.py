@@ -8,6 +8,7 @@ file itself is the state_dict.
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -175,6 +176,11 @@ def _has_halves(block: Block) -> bool:
     return [type(branch) for branch in block.attns] == [LinearAttention, WindowAttention]
 
 
+def _sentence(error: Exception) -> str:
+    """Return the first sentence of an error: torch's go on with advice for other cases."""
+    return re.split(r"\.\s|\n", str(error) or type(error).__name__)[0]
+
+
 def _listing(title: str, items: list[str]) -> str:
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return f"{len(items)} {title}: {', '.join(items[:_SHOWN])}{more}"
@@ -201,17 +207,20 @@ def _read_pickled(path: Path) -> dict[str, object]:
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors; running code from a weights file is "
                 "refused",
                 hint="save its state_dict alone, or as safetensors, where you trust the file",
             ) from error
         # torch's own text advises to load it with code allowed: not shown
-        raise CheckpointError(f"{path} is not a whole PyTorch checkpoint: it is damaged") from error
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint: a pickle that torch.save did not write, or a "
+            "damaged one"
+        ) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise CheckpointError(
-            f"{path} is not a whole PyTorch checkpoint: {str(error).partition(chr(10))[0]}",
+            f"{path} is not a whole PyTorch checkpoint: {_sentence(error)}",
             hint="download or copy it again",
         ) from error
     if not isinstance(loaded, Mapping):
