@@ -19,6 +19,7 @@ from elfatt_deploy.artifacts import (
     Bundle,
     BundleManifest,
     Counts,
+    GraphSummary,
     ModelIdentity,
     ParityReport,
     Preprocessing,
@@ -184,7 +185,7 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
         target=target,
         batch=request.batch,
         precision=request.precision,
-        image_source=str(request.images) if request.images else "scikit-image",
+        image_source=request.images.name if request.images else "scikit-image",
         counts=counting.count(spec, height, width),
     )
     return export_module(model, golden.gather_inputs(recipe, paths, name), plan, progress)
@@ -235,29 +236,7 @@ def export_module(
         report = _parity(folder, plan.batch, plan.precision, provider="cpu")
         if not report.passed:
             return Outcome(parity=report, bundle=None)
-        manifest = BundleManifest(
-            schema=artifacts.MANIFEST_SCHEMA,
-            version=artifacts.MANIFEST_VERSION,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            model=plan.identity,
-            weights=plan.weights,
-            precision=plan.precision,
-            target=plan.target.name,
-            batch=plan.batch,
-            preprocessing=plan.preprocessing,
-            counts=plan.counts,
-            graph=graph,
-            rewrites=tuple(rewrites.REWRITES),
-            exporter="torch.onnx (TorchScript)",
-            image_source=plan.image_source,
-            taps=tap_names,
-            parity=report,
-            versions=_versions(),
-            files={
-                name: bundles.sha256_of(folder / name)
-                for name in (artifacts.MODEL_FILE, artifacts.GOLDEN_FILE)
-            },
-        )
+        manifest = _manifest(plan, folder, graph, tap_names, report)
         bundles.write_manifest(folder, manifest)
     return Outcome(parity=report, bundle=Bundle(path=plan.folder, manifest=manifest))
 
@@ -319,6 +298,40 @@ def _tap_errors(folder: Path, batch: int | str, provider: str) -> tuple[locate.T
     simplify.add_outputs(proto, tuple(golden.taps))
     with OrtRunner(proto.SerializeToString(), provider=provider) as runner:
         return locate.tap_errors(runner, golden, compare.batches_of(batch)[0])
+
+
+def _manifest(
+    plan: ExportPlan,
+    folder: Path,
+    graph: GraphSummary,
+    taps: tuple[str, ...],
+    parity: ParityReport,
+) -> BundleManifest:
+    from elfatt_deploy.export import rewrites
+
+    return BundleManifest(
+        schema=artifacts.MANIFEST_SCHEMA,
+        version=artifacts.MANIFEST_VERSION,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        model=plan.identity,
+        weights=plan.weights,
+        precision=plan.precision,
+        target=plan.target.name,
+        batch=plan.batch,
+        preprocessing=plan.preprocessing,
+        counts=plan.counts,
+        graph=graph,
+        rewrites=tuple(rewrites.REWRITES),
+        exporter="torch.onnx (TorchScript)",
+        image_source=plan.image_source,
+        taps=taps,
+        parity=parity,
+        versions=_versions(),
+        files={
+            name: bundles.sha256_of(folder / name)
+            for name in (artifacts.MODEL_FILE, artifacts.GOLDEN_FILE)
+        },
+    )
 
 
 def _set_weights(model: nn.Module, request: ExportRequest) -> Weights:

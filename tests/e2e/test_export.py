@@ -18,6 +18,7 @@ from elfatt_deploy.errors import ExportError, InputFileError, RunnerError
 from elfatt_deploy.export import rewrites
 from elfatt_deploy.export.golden import GoldenInputs
 from elfatt_deploy.models import seeded
+from elfatt_deploy.parity import compare
 from elfatt_deploy.pipeline import ExportPlan, ExportRequest, check_bundle, export_bundle
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
@@ -254,6 +255,11 @@ class BatchDependent(torch.nn.Module):
 
     def forward(self, images):
         return self.head(images.mean((2, 3)) / int(images.shape[0]))
+
+
+def test_a_dynamic_batch_is_not_proved_at_the_size_that_was_traced():
+    assert pipeline._TRACED_BATCH not in compare.DYNAMIC_BATCHES
+    assert len(set(compare.DYNAMIC_BATCHES)) >= 2
 
 
 def test_logits_that_depend_on_the_batch_are_found(tmp_path):
