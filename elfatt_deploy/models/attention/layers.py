@@ -16,11 +16,11 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
 
 
 def join_heads(heads: Tensor) -> Tensor:
-    """Turn heads [B, h, N, d] back into tokens [B, N, h*d]."""
-    _, h, n, d = heads.shape
+    """Turn heads [B, h, N, d] back into tokens [B*N, h*d]."""
+    _, h, _, d = heads.shape
     if h == 1:
-        return heads.squeeze(1)
-    return heads.permute(0, 2, 1, 3).reshape(-1, n, h * d)
+        return heads.reshape(-1, d)
+    return heads.permute(0, 2, 1, 3).reshape(-1, h * d)
 
 
 class Branch(nn.Module):
@@ -28,7 +28,7 @@ class Branch(nn.Module):
 
     `channels` says how many channels of Q, K and V it takes; `q_scale` is what the block multiplies
     Q by beforehand, so that an export can fold it into the projection. `forward(q, k, v)` maps
-    three [B, N, channels] to [B, N, channels].
+    three [B, N, channels] to [B*N, channels].
     """
 
     channels: int
@@ -61,12 +61,12 @@ class LePE(nn.Conv2d):
         self.rows, self.cols = rows, cols
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve tokens [B, rows*cols, c] laid out as a map; returns the same shape."""
-        _, n, c = input.shape
+        """Convolve tokens [B, rows*cols, c] laid out as a map; returns [B*rows*cols, c]."""
+        c = input.shape[-1]
         # The two permutes stand right at the convolution: ONNX Runtime then merges them into its
         # layout conversion and TensorRT into the neighbouring kernels.
         image = input.reshape(-1, self.rows, self.cols, c).permute(0, 3, 1, 2)
-        return super().forward(image).permute(0, 2, 3, 1).reshape(-1, n, c)
+        return super().forward(image).permute(0, 2, 3, 1).reshape(-1, c)
 
 
 class Windows:
@@ -102,7 +102,7 @@ class Windows:
         return grid.permute(0, 1, 3, 2, 4, 5).reshape(-1, self.height * self.width, c)
 
     def join(self, tokens: Tensor) -> Tensor:
-        """Turn [B*rectangles, height*width, c] back into [B, rows*cols, c]."""
+        """Turn [B*rectangles*height*width, c] back into [B*rows*cols, c]."""
         if self.single:
             return tokens
         c = tokens.shape[-1]
@@ -111,7 +111,7 @@ class Windows:
         if self.pad_rows or self.pad_cols:
             image = image.reshape(-1, self.down * self.height, self.across * self.width, c)
             image = image[:, : self.rows, : self.cols]
-        return image.reshape(-1, self.rows * self.cols, c)
+        return image.reshape(-1, c)
 
 
 class WindowAttention(Branch):
@@ -136,7 +136,7 @@ class WindowAttention(Branch):
         self.get_v = LePE(channels, windows.height, windows.width) if lepe else None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend: q (scaled), k, v [B, N, c] to [B, N, c]."""
+        """Attend: q (scaled), k, v [B, N, c] to [B*N, c]."""
         q, k, v = self.windows.cut(q), self.windows.cut(k), self.windows.cut(v)
         heads = (split_heads(t, self.heads) for t in (q, k, v))
         out = join_heads(self.attend(*heads))
@@ -167,7 +167,7 @@ class LinearAttention(Branch):
         self.get_v = LePE(channels, rows, cols) if lepe else None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend: q, k, v [B, N, c] to [B, N, c]."""
+        """Attend: q, k, v [B, N, c] to [B*N, c]."""
         q, k, v_heads = (split_heads(t, self.heads) for t in (q, k, v))
         # K as [B, h, d, N]: the softmax over tokens then runs along the last axis, which every
         # runtime does without a transposition of its own.

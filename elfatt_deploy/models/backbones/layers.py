@@ -84,7 +84,7 @@ class Block(nn.Module):
         outs = []
         for attn, qkv in zip(self.attns, self.qkv(self.norm1(x)), strict=True):
             q, k, v = (t.reshape(-1, self.tokens, t.shape[-1]) for t in qkv)
-            outs.append(attn(q, k, v).reshape(-1, q.shape[-1]))
+            outs.append(attn(q, k, v))
         x = x + self.proj(outs[0] if len(outs) == 1 else torch.cat(outs, -1))
         return x + cast(Tensor, self.mlp(self.norm2(x)))
 
