@@ -7,40 +7,12 @@ kernels. Nothing runs, so there are no times here. The half-precision graphs are
 turned to half before export; they are counted, not proved.
 """
 
-import io
 import re
-import warnings
 
 import _common
 import naive
-import torch
 
 ATTENTIONS = ("elfatt", "global")
-
-
-def half_graph(model, images):
-    """Return the bytes of our graph in float16."""
-    from elfatt_deploy.export import exporter, rewrites
-    from elfatt_deploy.graph import simplify
-
-    half = rewrites.rewritten(model).half()
-    example = torch.from_numpy(images).half()
-    proto = exporter.onnx_from_torch(half, example, opset=17, dynamic_batch=False)
-    proto = simplify.simplified(proto)
-    simplify.drop_outputs(proto, exporter.OUTPUT)
-    return proto.SerializeToString()
-
-
-def naive_half_graph(model, attention, images):
-    """Return the bytes of the naive graph in float16."""
-    buffer = io.BytesIO()
-    names = {"input_names": ["images"], "output_names": ["logits"]}
-    example = torch.from_numpy(images).half()
-    net = naive.build(model, attention).half()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(net, (example,), buffer, opset_version=17, dynamo=False, **names)
-    return buffer.getvalue()
 
 
 def kernels(data):
@@ -78,11 +50,12 @@ def main():
     images, rows = _common.noise(1, naive.SIZE), []
     for attention in ATTENTIONS:
         model = _common.our_model(f"cswin_t_{attention}", naive.SIZE)
+        net, half = naive.build(model, attention), images.astype("float16")
         graphs = {
             ("fp32", "ours"): _common.our_graph(model, images).SerializeToString(),
-            ("fp32", "naive"): naive.exported(naive.build(model, attention), images),
-            ("fp16", "ours"): half_graph(model, images),
-            ("fp16", "naive"): naive_half_graph(model, attention, images),
+            ("fp32", "naive"): naive.exported(net, images),
+            ("fp16", "ours"): _common.our_graph(model.half(), half).SerializeToString(),
+            ("fp16", "naive"): naive.exported(net.half(), half),
         }
         for (precision, form), data in graphs.items():
             names = kernels(data)

@@ -83,16 +83,27 @@ def new_folder(final: Path) -> Iterator[Path]:
         yield work
         if (work / MANIFEST_FILE).is_file():
             work.chmod(0o755)  # mkdtemp makes it for the owner alone
-            old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
-            if final.exists():
-                os.replace(final, old / final.name)
-            os.replace(work, final)
-            shutil.rmtree(old, ignore_errors=True)
+            _replace(final, work)
     except OSError as error:
         raise _unwritable(final, error) from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace(final: Path, work: Path) -> None:
+    """Put `work` in the place of `final`; where that fails, `final` is what it was."""
+    if not final.exists():
+        os.replace(work, final)
+        return
+    old = work.with_name(f"{work.name}.old")
+    os.replace(final, old)
+    try:
+        os.replace(work, final)
+    except BaseException:
+        os.replace(old, final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

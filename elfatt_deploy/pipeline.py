@@ -210,13 +210,12 @@ def export_module(
         progress("running the torch module")
         logits, taps = golden.reference_run(model, inputs.images)
         progress(f"exporting to opset {plan.target.opset}")
-        dynamic = isinstance(plan.batch, str)
         size = _TRACED_BATCH if isinstance(plan.batch, str) else plan.batch
         proto = exporter.onnx_from_torch(
             rewrites.rewritten(model),
             exporter.example_images(inputs.images, size),
             opset=plan.target.opset,
-            dynamic_batch=dynamic,
+            dynamic_batch=isinstance(plan.batch, str),
         )
         progress("simplifying and checking the graph")
         proto = simplify.simplified(proto)
@@ -233,7 +232,7 @@ def export_module(
         graph = summary.summarize(proto)
         del proto
         progress("comparing with the torch module")
-        report = _parity(folder, plan.batch, plan.precision, provider="cpu")
+        report, _ = _parity(folder, plan.batch, plan.precision, provider="cpu")
         if not report.passed:
             return Outcome(parity=report, bundle=None)
         manifest = _manifest(plan, folder, graph, tap_names, report)
@@ -273,28 +272,35 @@ def check_bundle(
     progress("checking the graph")
     found = lint.findings(summary.load(bundle.model_path), target)
     progress("comparing with the golden outputs")
-    report = _parity(path, manifest.batch, manifest.precision, provider=provider)
-    errors = _tap_errors(path, manifest.batch, provider) if layers else ()
-    return Outcome(parity=report, bundle=bundle, findings=found, layers=errors)
+    report, errors = _parity(
+        path, manifest.batch, manifest.precision, provider=provider, layers=layers
+    )
+    shown = errors if layers else ()
+    return Outcome(parity=report, bundle=bundle, findings=found, layers=shown)
 
 
-def _parity(folder: Path, batch: int | str, precision: str, *, provider: str) -> ParityReport:
-    """Compare; where that fails, find the first inner tensor that is off."""
+def _parity(
+    folder: Path, batch: int | str, precision: str, *, provider: str, layers: bool = False
+) -> tuple[ParityReport, tuple[locate.TapError, ...]]:
+    """Compare logits; where they fail, or `layers` is set, the named inner tensors as well."""
     golden = compare.read_golden(folder / artifacts.GOLDEN_FILE)
     with OrtRunner(str(folder / artifacts.MODEL_FILE), provider=provider) as runner:
         report = compare.compare(runner, golden, batch, tolerance(precision))
-    if report.passed:
-        return report
-    errors = _tap_errors(folder, batch, provider)
-    return dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
+    if report.passed and not layers:
+        return report, ()
+    errors = _tap_errors(folder / artifacts.MODEL_FILE, golden, batch, provider)
+    if not report.passed:
+        report = dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
+    return report, errors
 
 
-def _tap_errors(folder: Path, batch: int | str, provider: str) -> tuple[locate.TapError, ...]:
+def _tap_errors(
+    model: Path, golden: compare.Golden, batch: int | str, provider: str
+) -> tuple[locate.TapError, ...]:
     """Run the graph once with every named inner tensor as an output."""
     from elfatt_deploy.graph import simplify, summary
 
-    golden = compare.read_golden(folder / artifacts.GOLDEN_FILE)
-    proto = summary.load(folder / artifacts.MODEL_FILE)
+    proto = summary.load(model)
     simplify.add_outputs(proto, tuple(golden.taps))
     with OrtRunner(proto.SerializeToString(), provider=provider) as runner:
         return locate.tap_errors(runner, golden, compare.batches_of(batch)[0])

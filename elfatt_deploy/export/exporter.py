@@ -102,10 +102,10 @@ def onnx_from_torch(
     buffer = io.BytesIO()
     with torch.no_grad(), tapped(model) as seen, _quiet():
         try:
-            logits = model(example)
+            logits = model(example[:1])  # one image tells which taps there are
         except Exception as error:
             raise ExportError(
-                f"the model does not run on images of shape {tuple(example.shape)}: {error}"
+                f"the model does not run on one image of shape {tuple(example.shape[1:])}: {error}"
             ) from error
         # A module that reuses its input, or gives the logits, adds no tensor of its own.
         names = tuple(name for name, value in seen.items() if value is not logits)

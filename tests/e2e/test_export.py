@@ -162,6 +162,25 @@ def test_an_interrupted_export_keeps_the_older_bundle(tiny_request):
     assert _files(path.parent) == [path.name]
 
 
+def test_the_older_bundle_comes_back_where_the_new_one_cannot_take_its_place(
+    tiny_request, monkeypatch
+):
+    path = export_bundle(tiny_request).bundle.path
+    replace, calls = os.replace, []
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises(ExportError, match="Input/output error"):
+        export_bundle(tiny_request)
+    assert check_bundle(path).passed
+    assert _files(path.parent) == [path.name]
+
+
 def test_full_disk_is_one_clear_error(tiny_request, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

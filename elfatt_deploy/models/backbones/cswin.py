@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.attention.context import AttentionContext
-from elfatt_deploy.models.backbones.layers import Block, TokenNorm
+from elfatt_deploy.models.backbones.layers import Block, tokens_from_map
 from elfatt_deploy.models.config import CSWinConfig
 
 
@@ -26,21 +26,23 @@ class Stem(nn.Sequential):
 
 class _ToTokens(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
-        return image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
+        return tokens_from_map(image)
 
 
-class Merge(TokenNorm):
+class Merge(nn.Module):
     """Conv 3x3 stride 2 to twice the channels, LayerNorm: tokens to tokens of half the map."""
 
     def __init__(self, dim: int, rows: int, cols: int) -> None:
         """Make the merging of a map of rows x cols tokens."""
-        super().__init__(nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1))
+        super().__init__()
+        self.conv = nn.Conv2d(dim, 2 * dim, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(2 * dim)
         self.rows, self.cols = rows, cols
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [B*rows*cols, C] to [B*N', 2C]."""
         image = tokens.reshape(-1, self.rows, self.cols, tokens.shape[-1]).permute(0, 3, 1, 2)
-        return super().forward(image)
+        return cast(Tensor, self.norm(tokens_from_map(self.conv(image))))
 
 
 class CSWin(nn.Module):

@@ -93,16 +93,6 @@ class Block(nn.Module):
         return (("norm1", "qkv"), ("norm2", "mlp.fc1"))
 
 
-class TokenNorm(nn.Module):
-    """A convolution whose output map becomes tokens, and LayerNorm over their channels."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        """Take the convolution; the norm has as many channels as it puts out."""
-        super().__init__()
-        self.conv = conv
-        self.norm = nn.LayerNorm(conv.out_channels)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image [B, C, H, W] to tokens [B*N, C']."""
-        tokens = self.conv(image).permute(0, 2, 3, 1)
-        return cast(Tensor, self.norm(tokens.reshape(-1, tokens.shape[-1])))
+def tokens_from_map(image: Tensor) -> Tensor:
+    """Turn a map [B, C, H, W] into tokens [B*H*W, C]."""
+    return image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
