@@ -19,7 +19,7 @@ _PUBLIC = {
     "Attention": "models.registry",
     "Bundle": "artifacts",
     "ElfattDeployError": "errors",
-    "ModelSpec": "models.registry",
+    "ModelSpec": "models.spec",
     "ParityReport": "artifacts",
     "check_bundle": "pipeline",
     "export_bundle": "pipeline",

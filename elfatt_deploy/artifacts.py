@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,15 +98,35 @@ class ModelIdentity:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Where the weights came from: `random(seed)`, or a file by name and digest."""
+    """Where the weights came from.
+
+    Args:
+        source: `random(SEED)`; `module(SEED)` for those that a user's function made with torch's
+            generator at that seed; else the name of a file.
+        sha256: digest of the file, or of the module's tensors.
+        url: where the file was fetched from; empty for a file of the user's.
+        key_map: `package.module:function` that turned its keys into the model's.
+        swap_halves: whether the halves of ELFATT were exchanged.
+        resized: what was resized for another input size, a line each.
+    """
 
     source: str
     sha256: str | None = None
+    url: str = ""
+    key_map: str | None = None
+    swap_halves: bool = False
+    resized: tuple[str, ...] = ()
 
     @property
     def random(self) -> bool:
         """Whether no checkpoint was given, so that logits mean nothing."""
         return self.source.startswith("random(")
+
+    @property
+    def seed(self) -> int | None:
+        """The seed from which the weights can be made again; None where they are in a file."""
+        found = re.fullmatch(r"(?:random|module)\((\d+)\)", self.source)
+        return int(found[1]) if found else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

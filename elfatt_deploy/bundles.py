@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def folder_name(
 ) -> str:
     """Return the folder name of a bundle: NAME-RES-bBATCH-PRECISION-TARGET."""
     name = ".".join((model, *(item.replace("=", "-") for item in settings)))
+    name = re.sub(r"[/:]", ".", name)  # of package.module:function and timm/NAME
     return f"{name}-{units.size(height, width)}-b{batch}-{precision}-{target}"
 
 

@@ -32,6 +32,11 @@ EXTRA_OF = {
     "jtop": "jetson",
     "matplotlib": "report",
 }
+#: packages that no extra brings, and what must be known to install them
+_ADVICE = {
+    "timm": 'pip install timm   (it needs the torchvision built for your torch: "RuntimeError: '
+    'operator torchvision::nms does not exist" means another one is installed)',
+}
 
 
 def load(name: str) -> ModuleType:
@@ -76,7 +81,7 @@ def install_command(package: str) -> str:
     """Return the command that installs what `package` needs."""
     extra = EXTRA_OF.get(package)
     if extra is None:
-        return f"pip install {package}"
+        return _ADVICE.get(package, f"pip install {package}")
     command = f"pip install {requirement(extra)}"
     if extra == "ort":
         command += "   (with an NVIDIA GPU [ort-gpu] in place of [ort]; never both)"

@@ -1,7 +1,9 @@
 """The spine: calls the stages in order and has no logic of its own.
 
 export_bundle:  model -> weights -> golden -> rewrites -> ONNX -> simplify -> lint -> parity
+                an ONNX file -> names -> lint -> golden (not optimised) -> parity (optimised)
 check_bundle:   digests -> lint -> parity
+check_onnx:     lint -> parity of an ONNX file from elsewhere
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elfatt_deploy import __version__, artifacts, bundles, optional, preprocessing, recipes
+from elfatt_deploy import golden as golden_files
 from elfatt_deploy.artifacts import (
     Bundle,
     BundleManifest,
@@ -31,17 +34,20 @@ from elfatt_deploy.errors import (
     UnknownNameError,
     UsageError,
 )
-from elfatt_deploy.models import registry
-from elfatt_deploy.models.config import parse_settings
-from elfatt_deploy.parity import compare, locate
+from elfatt_deploy.golden import GoldenInputs
+from elfatt_deploy.models import own, pretrained, registry
+from elfatt_deploy.models.settings import parse_settings
+from elfatt_deploy.parity import locate, prove
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.recipes import Target
 from elfatt_deploy.runners.ort_runner import OrtRunner, check_provider
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
-    from elfatt_deploy.export.golden import GoldenInputs
+    from elfatt_deploy.models.spec import ModelSpec
+    from elfatt_deploy.models.weights import WeightChoice
 
 Progress = Callable[[str], None]
 
@@ -52,7 +58,9 @@ def _silent(stage: str) -> None:
 
 #: batch traced for a dynamic graph: none of the sizes at which parity is proved
 _TRACED_BATCH = 2
-_PACKAGES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy")
+_PACKAGES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy", "timm")
+#: of an ONNX file that leaves its input size open, and the crop of torchvision's evaluation
+_ONNX_INPUT_SIZE, _ONNX_CROP = 224, 0.875
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +68,15 @@ class ExportRequest:
     """What to export.
 
     Args:
-        model: a registered name.
+        model: a registered name, `package.module:function`, `timm/NAME`, or an ONNX file.
         settings: `key=value` texts that change its configuration.
         height: input rows; None means the model's own size.
         width: input columns; None means the model's own size.
-        batch: a fixed batch size, or `dynamic`.
+        batch: a fixed batch size, or `dynamic`; None means 1, or what an ONNX file has.
         precision: precision of the graph.
         target: a name of `profiles/targets.toml`.
-        weights: a checkpoint; None means seeded random weights.
+        weights: a checkpoint; None means seeded random weights, or those of your own module.
+        pretrained: whether the published weights are fetched.
         key_map: `package.module:function` from a key of the checkpoint to one of the model.
         swap_halves: whether the checkpoint has the halves of ELFATT in the other order.
         seed: seed of the random weights.
@@ -79,15 +88,28 @@ class ExportRequest:
     settings: tuple[str, ...] = ()
     height: int | None = None
     width: int | None = None
-    batch: int | str = 1
+    batch: int | str | None = None
     precision: str = "fp32"
     target: str = "jp6"
     weights: Path | None = None
+    pretrained: bool = False
     key_map: str | None = None
     swap_halves: bool = False
     seed: int = 0
     images: Path | None = None
     output: Path = Path("bundles")
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the model is an ONNX file from elsewhere."""
+        return self.model.endswith(".onnx")
+
+    def folder(self, height: int, width: int, batch: int | str) -> Path:
+        """Return the folder of the bundle."""
+        name = Path(self.model).stem if self.is_onnx else self.model
+        return self.output / bundles.folder_name(
+            name, self.settings, height, width, batch, self.precision, self.target
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +132,9 @@ class Outcome:
     """What an export or a check came to.
 
     Args:
-        parity: the comparison with the torch module.
-        bundle: the bundle; None where an export failed parity, for then none is left.
+        parity: the comparison with the reference.
+        bundle: the bundle; None where an export failed parity, for then none is left, and where an
+            ONNX file was checked.
         findings: what does not fit the target, a line each.
         layers: how far each named inner tensor is off, where that was asked for.
     """
@@ -128,46 +151,37 @@ class Outcome:
 
 
 def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outcome:
-    """Export a registered model and prove the file before it is called done.
+    """Export a model, or take an ONNX file, and prove the file before it is called done.
 
     Raises:
         UsageError: a name, size or setting that cannot be used.
         MissingDependency: torch, onnx or ONNX Runtime is absent.
-        InputFileError: the weights or images cannot be used.
+        InputFileError: the weights, images or ONNX file cannot be used.
         ExportError: the export fails, does not fit the target, or cannot be written.
     """
     # What can be refused at once is refused before torch is imported.
-    if request.batch != "dynamic" and not (isinstance(request.batch, int) and request.batch >= 1):
-        raise UsageError(f"a batch of {request.batch!r}", hint="use a number from 1, or dynamic")
+    batch = request.batch
+    if batch not in (None, "dynamic") and not (isinstance(batch, int) and batch >= 1):
+        raise UsageError(f"a batch of {batch!r}", hint="use a number from 1, or dynamic")
     tolerance(request.precision)
     target = recipes.target(request.target)
+    paths, name = preprocessing.parity_images(request.images)
+    _check_weights(request)
+    if request.is_onnx:
+        return _adopt_onnx(request, target, paths, name, progress)
     settings = parse_settings(request.settings)
     spec = registry.get(request.model).configured(settings)
-    height, width = request.height or spec.input_size, request.width or spec.input_size
+    height, width = spec.size(request.height, request.width)
     spec.config.map_sizes(height, width)
-    paths, name = preprocessing.parity_images(request.images)
-    if request.weights is None and (request.key_map or request.swap_halves):
-        raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
-    if request.weights is not None and not request.weights.is_file():
-        raise InputFileError(f"there is no weights file {request.weights}")
-    folder = request.output / bundles.folder_name(
-        request.model,
-        request.settings,
-        height,
-        width,
-        request.batch,
-        request.precision,
-        request.target,
-    )
+    folder = request.folder(height, width, batch or 1)
     bundles.check_writable(folder)
     for package in ("onnxruntime", "onnx", "onnxslim", "torch"):
         optional.load(package)
-    from elfatt_deploy.export import golden
-    from elfatt_deploy.models import counting
+    from elfatt_deploy.models import weights as weight_files
 
+    spec, choice = _weight_choice(request, spec, height, width, progress)
     progress("building the model")
-    model = spec.build(height, width)
-    weights = _set_weights(model, request)
+    model, weights = weight_files.built(spec, height, width, choice)
     recipe = spec.preprocessing(height, width)
     plan = ExportPlan(
         folder=folder,
@@ -183,12 +197,61 @@ def export_bundle(request: ExportRequest, progress: Progress = _silent) -> Outco
         weights=weights,
         preprocessing=recipe,
         target=target,
-        batch=request.batch,
+        batch=batch or 1,
         precision=request.precision,
         image_source=request.images.name if request.images else "scikit-image",
-        counts=counting.count(spec, height, width),
+        counts=_counts(spec, height, width),
     )
-    return export_module(model, golden.gather_inputs(recipe, paths, name), plan, progress)
+    return export_module(model, golden_files.gather_inputs(recipe, paths, name), plan, progress)
+
+
+def _check_weights(request: ExportRequest) -> None:
+    """Refuse options on weights that do not go together, and a file that is not there."""
+    if request.weights is None and (request.key_map or request.swap_halves):
+        raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
+    if request.pretrained and request.weights is not None:
+        raise UsageError("--pretrained and --weights both name weights: give one of them")
+    if request.is_onnx and (request.weights or request.pretrained or request.settings):
+        raise UsageError(
+            f"{request.model} holds its weights and its configuration: --weights, --pretrained and "
+            "--set change a torch model"
+        )
+    if request.weights is not None and not request.weights.is_file():
+        raise InputFileError(f"there is no weights file {request.weights}")
+
+
+def _weight_choice(
+    request: ExportRequest, spec: ModelSpec, height: int, width: int, progress: Progress
+) -> tuple[ModelSpec, WeightChoice]:
+    """Return where the weights come from; fetches the published ones where they are wanted."""
+    from elfatt_deploy.models.weights import WeightChoice
+
+    path, url = request.weights, ""
+    if request.pretrained and isinstance(spec.config, own.OwnConfig):
+        spec = own.resolved(spec.name, spec.config.source, pretrained=True)
+    elif request.pretrained:
+
+        def fetched(done: int, total: int | None) -> None:
+            of = f" of {total / 2**20:.0f}" if total else ""
+            progress(f"fetching the published weights: {done / 2**20:.0f}{of} MiB")
+
+        size = height if height == width else None
+        found = pretrained.fetch(spec.name, progress=fetched, input_size=size)
+        path, url = found.path, found.url
+    return spec, WeightChoice(
+        path=path,
+        key_map=request.key_map,
+        swap_halves=request.swap_halves,
+        seed=request.seed,
+        url=url,
+    )
+
+
+def _counts(spec: ModelSpec, height: int, width: int) -> Counts | None:
+    """Count a model of ours; a module of the user's may not run on the meta device."""
+    from elfatt_deploy.models import counting
+
+    return None if spec.own_weights else counting.count(spec, height, width)
 
 
 def export_module(
@@ -204,7 +267,7 @@ def export_module(
         RunnerError: ONNX Runtime refuses the file.
     """
     from elfatt_deploy.export import exporter, golden, rewrites
-    from elfatt_deploy.graph import lint, simplify, summary
+    from elfatt_deploy.graph import simplify
 
     with bundles.new_folder(plan.folder) as folder:
         progress("running the torch module")
@@ -221,23 +284,124 @@ def export_module(
         proto = simplify.simplified(proto)
         tap_names = simplify.drop_outputs(proto, exporter.OUTPUT)
         simplify.strip_metadata(proto)
-        lint.check(proto, plan.target)
-        (folder / artifacts.MODEL_FILE).write_bytes(proto.SerializeToString())
-        golden.write_golden(
+        golden_files.write_golden(
             folder / artifacts.GOLDEN_FILE,
             inputs,
             logits,
             {name: taps[name] for name in tap_names if name in taps},
         )
-        graph = summary.summarize(proto)
-        del proto
-        progress("comparing with the torch module")
-        report, _ = _parity(folder, plan.batch, plan.precision, provider="cpu")
-        if not report.passed:
-            return Outcome(parity=report, bundle=None)
-        manifest = _manifest(plan, folder, graph, tap_names, report)
-        bundles.write_manifest(folder, manifest)
+        return _proved(
+            plan,
+            folder,
+            proto,
+            tap_names,
+            "torch.onnx (TorchScript)",
+            tuple(rewrites.REWRITES),
+            progress,
+        )
+
+
+def _adopt_onnx(
+    request: ExportRequest, target: Target, paths: tuple[Path, ...], name: str, progress: Progress
+) -> Outcome:
+    """Make a bundle of an ONNX file from elsewhere; its graph stays as it is."""
+    from elfatt_deploy.graph import adopt
+
+    path = Path(request.model)
+    progress("reading the ONNX file")
+    adopted = adopt.adopt(path)
+    height, width = adopt.asked_size(adopted, request.height, request.width, _ONNX_INPUT_SIZE)
+    if request.batch not in (None, adopted.batch):
+        raise UsageError(
+            f"{path} has batch {adopted.batch}, not {request.batch}", hint="leave --batch away"
+        )
+    folder = request.folder(height, width, adopted.batch)
+    recipe = Preprocessing(height=height, width=width, crop_share=_ONNX_CROP)
+    inputs = golden_files.gather_inputs(recipe, paths, name)
+    plan = ExportPlan(
+        folder=folder,
+        identity=ModelIdentity(
+            name=path.stem,
+            family="ONNX file",
+            builder="",
+            settings={},
+            config={"renamed": list(adopted.renamed)},
+            height=height,
+            width=width,
+        ),
+        weights=Weights(source=path.name, sha256=bundles.sha256_of(path)),
+        preprocessing=recipe,
+        target=target,
+        batch=adopted.batch,
+        precision=request.precision,
+        image_source=request.images.name if request.images else "scikit-image",
+    )
+    with bundles.new_folder(folder) as work:
+        progress("running the file without optimisations")
+        with OrtRunner(adopted.model.SerializeToString(), optimised=False) as runner:
+            logits = prove.reference_logits(runner, inputs.images, adopted.batch)
+            golden_files.write_golden(
+                work / artifacts.GOLDEN_FILE, inputs, logits, {}, reference=runner.name
+            )
+        return _proved(plan, work, adopted.model, (), "none: the file is the user's", (), progress)
+
+
+def _proved(
+    plan: ExportPlan,
+    folder: Path,
+    proto: onnx.ModelProto,
+    taps: tuple[str, ...],
+    exporter: str,
+    rewrites: tuple[str, ...],
+    progress: Progress,
+) -> Outcome:
+    """Hold a graph against its target and its golden outputs; write it and its manifest."""
+    from elfatt_deploy.graph import lint, summary
+
+    lint.check(proto, plan.target)
+    (folder / artifacts.MODEL_FILE).write_bytes(proto.SerializeToString())
+    graph = summary.summarize(proto)
+    progress("comparing with the reference")
+    report, _ = prove.prove(folder, plan.batch, plan.precision, provider="cpu")
+    if not report.passed:
+        return Outcome(parity=report, bundle=None)
+    manifest = _manifest(plan, folder, graph, taps, report, exporter, rewrites)
+    bundles.write_manifest(folder, manifest)
     return Outcome(parity=report, bundle=Bundle(path=plan.folder, manifest=manifest))
+
+
+def check_onnx(
+    path: Path,
+    target_name: str,
+    *,
+    provider: str = "cpu",
+    images: Path | None = None,
+    progress: Progress = _silent,
+) -> Outcome:
+    """Check an ONNX file from elsewhere: target lint, and ONNX Runtime optimised and not.
+
+    Raises:
+        UnknownNameError: there is no such target or provider.
+        InputFileError: the file or the images cannot be read.
+        ExportError: the file is no classifier of images.
+        RunnerError: ONNX Runtime refuses the file or the provider.
+    """
+    from elfatt_deploy.graph import adopt, lint
+
+    check_provider(provider)
+    target = recipes.target(target_name)
+    paths, name = preprocessing.parity_images(images)
+    progress("reading the ONNX file")
+    adopted = adopt.adopt(path)
+    height, width = adopt.asked_size(adopted, None, None, _ONNX_INPUT_SIZE)
+    recipe = Preprocessing(height=height, width=width, crop_share=_ONNX_CROP)
+    findings = lint.findings(adopted.model, target)
+    progress("comparing with the file not optimised")
+    inputs = golden_files.gather_inputs(recipe, paths, name)
+    report = prove.against_plain(
+        adopted.model.SerializeToString(), inputs, adopted.batch, provider=provider
+    )
+    return Outcome(parity=report, bundle=None, findings=findings)
 
 
 def check_bundle(
@@ -272,38 +436,11 @@ def check_bundle(
     progress("checking the graph")
     found = lint.findings(summary.load(bundle.model_path), target)
     progress("comparing with the golden outputs")
-    report, errors = _parity(
+    report, errors = prove.prove(
         path, manifest.batch, manifest.precision, provider=provider, layers=layers
     )
     shown = errors if layers else ()
     return Outcome(parity=report, bundle=bundle, findings=found, layers=shown)
-
-
-def _parity(
-    folder: Path, batch: int | str, precision: str, *, provider: str, layers: bool = False
-) -> tuple[ParityReport, tuple[locate.TapError, ...]]:
-    """Compare logits; where they fail, or `layers` is set, the named inner tensors as well."""
-    golden = compare.read_golden(folder / artifacts.GOLDEN_FILE)
-    with OrtRunner(str(folder / artifacts.MODEL_FILE), provider=provider) as runner:
-        report = compare.compare(runner, golden, batch, tolerance(precision))
-    if report.passed and not layers:
-        return report, ()
-    errors = _tap_errors(folder / artifacts.MODEL_FILE, golden, batch, provider)
-    if not report.passed:
-        report = dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
-    return report, errors
-
-
-def _tap_errors(
-    model: Path, golden: compare.Golden, batch: int | str, provider: str
-) -> tuple[locate.TapError, ...]:
-    """Run the graph once with every named inner tensor as an output."""
-    from elfatt_deploy.graph import simplify, summary
-
-    proto = summary.load(model)
-    simplify.add_outputs(proto, tuple(golden.taps))
-    with OrtRunner(proto.SerializeToString(), provider=provider) as runner:
-        return locate.tap_errors(runner, golden, compare.batches_of(batch)[0])
 
 
 def _manifest(
@@ -312,9 +449,9 @@ def _manifest(
     graph: GraphSummary,
     taps: tuple[str, ...],
     parity: ParityReport,
+    exporter: str,
+    rewrites: tuple[str, ...],
 ) -> BundleManifest:
-    from elfatt_deploy.export import rewrites
-
     return BundleManifest(
         schema=artifacts.MANIFEST_SCHEMA,
         version=artifacts.MANIFEST_VERSION,
@@ -327,8 +464,8 @@ def _manifest(
         preprocessing=plan.preprocessing,
         counts=plan.counts,
         graph=graph,
-        rewrites=tuple(rewrites.REWRITES),
-        exporter="torch.onnx (TorchScript)",
+        rewrites=rewrites,
+        exporter=exporter,
         image_source=plan.image_source,
         taps=taps,
         parity=parity,
@@ -338,19 +475,6 @@ def _manifest(
             for name in (artifacts.MODEL_FILE, artifacts.GOLDEN_FILE)
         },
     )
-
-
-def _set_weights(model: nn.Module, request: ExportRequest) -> Weights:
-    if request.weights is None:
-        from elfatt_deploy.models import seeded
-
-        seeded.fill(model, request.seed)
-        return Weights(source=f"random({request.seed})")
-    from elfatt_deploy.models import checkpoints
-
-    rename = checkpoints.key_map(request.key_map) if request.key_map else None
-    checkpoints.load(model, request.weights, rename=rename, swap_halves=request.swap_halves)
-    return Weights(source=request.weights.name, sha256=bundles.sha256_of(request.weights))
 
 
 def _versions() -> dict[str, str]:

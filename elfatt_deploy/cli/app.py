@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -36,3 +38,7 @@ def main(
     ] = False,
 ) -> None:
     """Hold the global options."""
+    # `--model my_module:make` names a file of the current folder, as it does for `python -m`. Last,
+    # so that nothing there can take the place of an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -1,4 +1,4 @@
-"""`check`: a bundle against its golden outputs and its target."""
+"""`check`: a bundle against its golden outputs and its target; an ONNX file against a target."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy.cli import options, output, show
+from elfatt_deploy.errors import UsageError
+
+_TARGET = "jp6"
 
 
 @output.guarded
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Folder that 'export' wrote.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder that 'export' wrote, or an ONNX file.")],
     provider: Annotated[
         str, typer.Option("--provider", help="What ONNX Runtime runs on: cpu or cuda.")
     ] = "cpu",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help=f"Where an ONNX file will run ({_TARGET} by default); a bundle knows its own.",
+            autocompletion=options.complete_target,
+        ),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also compare the output of every block.")
     ] = False,
@@ -24,10 +35,26 @@ def command(
 ) -> int:
     """Check a bundle: file digests, target lint, parity of ONNX Runtime with PyTorch's outputs.
 
-    Needs no torch. Exit code 1 where something differs; the first diverging tensor is named.
+    Of an ONNX file from elsewhere: target lint, and ONNX Runtime with and without its
+    optimisations. Needs no torch. Exit code 1 where something differs; in a bundle the first
+    diverging tensor is named.
     """
-    from elfatt_deploy.pipeline import check_bundle  # numpy: not on the way to --help
+    from elfatt_deploy import pipeline  # numpy: not on the way to --help
 
     with output.progress(quiet) as progress:
-        outcome = check_bundle(bundle, provider=provider, layers=layers, progress=progress)
+        if bundle.suffix == ".onnx":
+            if layers:
+                raise UsageError("--layers compares the named tensors of a bundle, not of a file")
+            outcome = pipeline.check_onnx(
+                bundle, target or _TARGET, provider=provider, progress=progress
+            )
+        elif target is not None:
+            raise UsageError(
+                "--target is for an ONNX file: a bundle was made for one target",
+                hint=f"check the file in it: elfatt-deploy check {bundle}/model.onnx",
+            )
+        else:
+            outcome = pipeline.check_bundle(
+                bundle, provider=provider, layers=layers, progress=progress
+            )
     return show.outcome(outcome, "check", json=json, quiet=quiet)

@@ -15,13 +15,19 @@ def command(
     model: Annotated[
         str,
         typer.Option(
-            "--model", help="A name that 'models' lists.", autocompletion=options.complete_model
+            "--model",
+            help="A name that 'models' lists, your package.module:function, timm/NAME, or a .onnx "
+            "file.",
+            autocompletion=options.complete_model,
         ),
     ] = "cswin_t_elfatt",
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help=".safetensors or .pth; without it, seeded random weights."),
     ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Fetch the published weights, where there are any.")
+    ] = False,
     key_map: Annotated[
         str | None,
         typer.Option(
@@ -36,8 +42,13 @@ def command(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random weights.")] = 0,
     batch: Annotated[
-        str, typer.Option("--batch", metavar="N|dynamic", help="Batch size of the graph.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            "--batch",
+            metavar="N|dynamic",
+            help="Batch size of the graph; 1 without it, or what a .onnx file has.",
+        ),
+    ] = None,
     resolution: options.Resolution = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32.")] = "fp32",
     target: Annotated[
@@ -72,6 +83,7 @@ def command(
         height=height,
         width=width,
         batch=options.parse_batch(batch),
+        pretrained=pretrained,
         precision=precision,
         target=target,
         weights=weights,

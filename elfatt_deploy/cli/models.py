@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +13,16 @@ from elfatt_deploy.artifacts import Counts
 from elfatt_deploy.cli import options, output
 from elfatt_deploy.errors import MissingDependency, UsageError
 from elfatt_deploy.models import registry
-from elfatt_deploy.models.config import parse_settings
+from elfatt_deploy.models.settings import parse_settings
 from elfatt_deploy.recipes import PublishedRow
+
+if TYPE_CHECKING:
+    from elfatt_deploy.models.spec import ModelSpec
 
 _CONVENTION = (
     "GFLOPs are giga multiply-accumulates of one image, counted on the model: convolutions, linear "
-    "layers, matrix products, 5 per LayerNorm element; FA leaves out softmax attention's products."
+    "layers, matrix products, 5 per LayerNorm element, 2 per BatchNorm element, 4 per resized one, "
+    "1 per pooled one; FA leaves out softmax attention's products."
 )
 
 
@@ -50,10 +56,10 @@ def command(
     return _listing(json)
 
 
-def _counts(name: str, settings: tuple[str, ...], height: int, width: int) -> Counts | None:
-    """Return stored counts, or counts made now; None where that would need an absent torch."""
-    stored = recipes.stored_counts().get(recipes.count_key(name, settings, height, width))
-    if stored is not None:
+def _counts(spec: ModelSpec, settings: tuple[str, ...], height: int, width: int) -> Counts | None:
+    """Return stored counts or counts made now; None without torch, or for a user's module."""
+    stored = recipes.stored_counts().get(recipes.count_key(spec.name, settings, height, width))
+    if stored is not None or spec.own_weights:
         return stored
     try:
         optional.load("torch")
@@ -61,14 +67,13 @@ def _counts(name: str, settings: tuple[str, ...], height: int, width: int) -> Co
         return None
     from elfatt_deploy.models import counting
 
-    spec = registry.get(name).configured(parse_settings(settings))
     return counting.count(spec, height, width)
 
 
 def _listing(json: bool) -> int:
     entries: list[dict[str, Any]] = []
     for name, spec in registry.models().items():
-        counts = _counts(name, (), spec.input_size, spec.input_size)
+        counts = _counts(spec, (), spec.input_size, spec.input_size)
         entries.append(
             {
                 "name": name,
@@ -87,7 +92,7 @@ def _listing(json: bool) -> int:
         return 0
     output.show_table(
         "models",
-        ("name", "params (M)", "nFA (G)", "FA (G)", "px", "paper", "attention"),
+        ("name", "params (M)", "nFA (G)", "FA (G)", "px", "paper", "mixing"),
         [
             (
                 str(e["name"]),
@@ -120,28 +125,9 @@ def _paper_rows(name: str) -> list[str]:
 
 def _one(name: str, settings: tuple[str, ...], resolution: str | None, json: bool) -> int:
     spec = registry.get(name).configured(parse_settings(settings))
-    asked = options.parse_resolution(resolution)
-    height, width = asked[0] or spec.input_size, asked[1] or spec.input_size
-    config = spec.config
-    sizes = config.map_sizes(height, width)
-    counts = _counts(name, settings, height, width)
-    levels = []
-    sides, stripes = config.block_sides(height, width), config.stripe_widths(height, width)
-    for level, (rows, cols) in enumerate(sizes, start=1):
-        mechanisms = [config.mechanism(level, i) for i in range(config.depths[level - 1])]
-        levels.append(
-            {
-                "level": level,
-                "rows": rows,
-                "cols": cols,
-                "channels": config.embed_dim * 2 ** (level - 1),
-                "heads": config.heads[level - 1],
-                "blocks": len(mechanisms),
-                "attention": mechanisms,
-                "block_side": sides[level - 1] if "elfatt" in mechanisms else None,
-                "stripe_width": stripes[level - 1] if "local" in mechanisms else None,
-            }
-        )
+    height, width = spec.size(*options.parse_resolution(resolution))
+    counts = _counts(spec, settings, height, width)
+    levels = spec.config.levels_at(height, width)
     if json:
         document = {"name": name, "settings": list(settings), "height": height, "width": width}
         measured = counts and {
@@ -149,27 +135,33 @@ def _one(name: str, settings: tuple[str, ...], resolution: str | None, json: boo
             "gflops_nfa": counts.gflops_nfa,
             "gflops_fa": counts.gflops_fa,
         }
-        output.show_json("model", {**document, "counts": measured, "levels": levels})
+        output.show_json(
+            "model",
+            {**document, "counts": measured, "levels": [dataclasses.asdict(row) for row in levels]},
+        )
         return 0
-    output.show_table(
-        f"{name} ({spec.family}) at {units.size(height, width)}"
-        + "".join(f", {item}" for item in settings),
-        ("level", "map", "channels", "heads", "blocks", "attention", "block side", "stripe"),
-        [
-            (
-                str(row["level"]),
-                f"{row['rows']}x{row['cols']}",
-                str(row["channels"]),
-                str(row["heads"]),
-                str(row["blocks"]),
-                _pattern(row["attention"]),
-                str(row["block_side"] or "-"),
-                str(row["stripe_width"] or "-"),
-            )
-            for row in levels
-        ],
-    )
-    if counts is None:
+    title = f"{name} ({spec.family}) at {units.size(height, width)}"
+    if levels:
+        output.show_table(
+            title + "".join(f", {item}" for item in settings),
+            ("level", "map", "channels", "heads", "blocks", "mixing", "window"),
+            [
+                (
+                    str(row.level),
+                    f"{row.rows}x{row.cols}",
+                    str(row.channels),
+                    str(row.heads or "-"),
+                    str(len(row.blocks)),
+                    _pattern(row.blocks),
+                    str(row.window or "-"),
+                )
+                for row in levels
+            ],
+            "window: side of the blocks or windows, or width of the stripes, in tokens",
+        )
+    if spec.own_weights:
+        output.show(f"{title}: a module that is not ours is neither known inside nor counted")
+    elif counts is None:
         output.say(f"counts of these settings need torch: {optional.install_command('torch')}")
     else:
         output.show(
@@ -179,10 +171,15 @@ def _one(name: str, settings: tuple[str, ...], resolution: str | None, json: boo
     return 0
 
 
-def _pattern(mechanisms: Any) -> str:
-    """Return `elfatt`, or `global / elfatt in turn` where even and odd blocks differ."""
-    kinds = list(dict.fromkeys(mechanisms))
-    return kinds[0] if len(kinds) == 1 else f"{' / '.join(kinds)} in turn"
+def _pattern(blocks: tuple[str, ...]) -> str:
+    """Return `elfatt`, `global / elfatt in turn`, or `2 agent, 16 local`."""
+    kinds = list(dict.fromkeys(blocks))
+    if len(kinds) == 1:
+        return kinds[0]
+    if len(kinds) == 2 and all(kind == kinds[i % 2] for i, kind in enumerate(blocks)):
+        return f"{' / '.join(kinds)} in turn"
+    runs = ((kind, len(list(run))) for kind, run in itertools.groupby(blocks))
+    return ", ".join(f"{count} {kind}" for kind, count in runs)
 
 
 def _paper_table(number: int, json: bool) -> int:
@@ -234,7 +231,8 @@ def _paper_row(row: PublishedRow) -> dict[str, Any]:
     }
     if row.model not in registry.models():
         return cells
-    counts = _counts(row.model, row.settings, row.resolution, row.resolution)
+    spec = registry.get(row.model).configured(parse_settings(row.settings))
+    counts = _counts(spec, row.settings, row.resolution, row.resolution)
     if counts is None:
         return cells
     ours = {

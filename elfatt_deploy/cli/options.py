@@ -30,8 +30,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change the configuration: blocks=7-7-14-7, stripes=1-2-7-7, lepe=false, "
-        "levels=1-2-3odd, global-ratio=0.5, classes=1000. Repeatable.",
+        help="Change the configuration: blocks=7-7-14-7, stripes=1-2-7-7, window=7, lepe=false, "
+        "levels=1-2-3odd, global-ratio=0.5, agents=9-16-49-49, classes=1000. Repeatable.",
     ),
 ]
 Resolution = Annotated[
@@ -58,13 +58,13 @@ def parse_resolution(text: str | None) -> tuple[int | None, int | None]:
     return int(parts[0]), int(parts[-1])
 
 
-def parse_batch(text: str) -> int | str:
-    """Turn `8` into a number and leave `dynamic` as it is.
+def parse_batch(text: str | None) -> int | str | None:
+    """Turn `8` into a number; leave `dynamic`, and nothing, as they are.
 
     Raises:
         UsageError: it is neither.
     """
-    if text == "dynamic":
+    if text is None or text == "dynamic":
         return text
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch {text} is not a batch", hint="write a number from 1, or dynamic")

@@ -29,11 +29,16 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
         )
     else:
         _show_tables(result)
-    if bundle and bundle.manifest.weights.random and not quiet:
-        output.say(
-            f"note: the weights are {bundle.manifest.weights.source}: this proves the graph, its "
-            "logits classify nothing; give --weights FILE for a trained model"
-        )
+    if bundle and not quiet:
+        if bundle.manifest.weights.random:
+            output.say(
+                f"note: the weights are {bundle.manifest.weights.source}: this proves the graph, "
+                "its logits classify nothing; give --weights FILE for a trained model"
+            )
+        for line in bundle.manifest.weights.resized:
+            output.say(f"resized for this input size: {line}")
+    if schema == "export" and bundle is None and not json:
+        output.show("parity failed: no bundle was written")
     return 0 if result.passed else 1
 
 
@@ -93,7 +98,6 @@ def _show_tables(result: Outcome) -> None:
     if report.first_divergence:
         output.show(f"first divergence: {report.first_divergence}")
     if result.bundle is None:
-        output.show("parity failed: no bundle was written")
         return
     manifest = result.bundle.manifest
     graph, model = manifest.graph, manifest.model

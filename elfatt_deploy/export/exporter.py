@@ -32,27 +32,33 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def tap_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules whose outputs become named tensors of the graph, in order.
+    """Return the modules whose outputs become named tensors of the graph.
 
-    They are the children of the model, and the children of those that only hold others: stem,
-    blocks and mergings of a backbone. Left out are a norm that is folded at export, whose output
-    changes, and the last one, which gives the logits.
+    They are the children of the model, and in place of one that only holds others (a list of
+    blocks, a level) its children: stem, blocks and mergings of a backbone. Left out are norms that
+    are folded at export, whose output changes.
     """
-    taps: dict[str, nn.Module] = {}
     folded = {norm for norm, _ in norm_followers(model)}
-    for name, child in model.named_children():
-        if name in folded:
-            continue
-        if isinstance(child, nn.ModuleList) or type(child) is nn.Sequential:
-            taps.update((f"{name}.{inner}", module) for inner, module in child.named_children())
+    return {
+        # the exporter takes a name of digits alone for a number
+        f"module.{name}" if name.isdigit() else name: module
+        for name, module in _callable_children(model, "")
+        if name not in folded
+    }
+
+
+def _callable_children(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in parent.named_children():
+        holds = type(child).forward is nn.Module.forward  # a ModuleList, or a class without forward
+        if holds or (type(child) is nn.Sequential and len(child)):
+            yield from _callable_children(child, f"{prefix}{name}.")
         else:
-            taps[name] = child
-    return dict(list(taps.items())[:-1])
+            yield f"{prefix}{name}", child
 
 
 @contextmanager
 def tapped(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the output of every tap module while the model runs; cleared by the next run."""
+    """Collect the output of every tap module in the order in which they run."""
     seen: dict[str, Tensor] = {}
     hooks = []
     for name, module in tap_modules(model).items():

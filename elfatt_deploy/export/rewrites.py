@@ -13,7 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from elfatt_deploy.models.backbones.layers import PackedQKV, Projected
+from elfatt_deploy.models.attention.layers import Branch
+from elfatt_deploy.models.backbones.layers import Block, PackedQKV, Projected
 
 
 class SplitQKV(nn.Module):
@@ -53,6 +54,42 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return linear
 
 
+def export_forms(model: nn.Module) -> None:
+    """Replace every module that has a form of its own for export, `exported()`, by that form.
+
+    There, what does not depend on the input is a constant: biases resized or gathered from tables,
+    masks, softplus of a scale, two convolutions of one tensor as one. What a branch of attention
+    multiplies Q and K by (`gains`) goes into the projection.
+    """
+    for block in model.modules():
+        if isinstance(block, Block):
+            _fold_gains(block)
+    _replace_by_export_forms(model)
+    model.eval()
+
+
+def _replace_by_export_forms(parent: nn.Module) -> None:
+    for name, child in list(parent.named_children()):
+        exported = getattr(child, "exported", None)
+        if exported is not None:
+            child = exported()
+            setattr(parent, name, child)
+        _replace_by_export_forms(child)
+
+
+def _fold_gains(block: Block) -> None:
+    packed, start = block.qkv, 0
+    for branch in block.attns:
+        channels, gains = cast(Branch, branch).channels, cast(Branch, branch).gains()
+        for part, gain in enumerate(gains or ()):  # Q, then K
+            rows = slice(part * packed.in_features + start, None)
+            for tensor in (packed.weight, packed.bias):
+                mine = tensor.data[rows][:channels]
+                factor = gain.reshape(-1, *[1] * (mine.ndim - 1))
+                mine.copy_((mine.double() * factor).to(mine.dtype))
+        start += channels
+
+
 def norm_followers(module: nn.Module) -> tuple[tuple[str, str], ...]:
     """Return (LayerNorm, the only Linear that reads it) as the module declares them."""
     declared = getattr(module, "norm_followers", None)
@@ -79,15 +116,18 @@ def fold_norms(model: nn.Module) -> None:
             linear = cast(nn.Linear, owner.get_submodule(linear_name))
             dtype = linear.weight.dtype
             weight = linear.weight.detach().double()
-            bias = linear.bias.detach().double() + weight @ norm.bias.detach().double()
+            bias = weight @ norm.bias.detach().double()
+            if linear.bias is not None:
+                bias += linear.bias.detach().double()
             linear.weight.data = (weight * norm.weight.detach().double()).to(dtype)
-            linear.bias.data = bias.to(dtype)
+            linear.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
             plain = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=False)
             setattr(owner, norm_name, plain.eval())
 
 
 #: all rewrites in the order in which they are done
 REWRITES: dict[str, Callable[[nn.Module], None]] = {
+    "export-forms": export_forms,
     "fold-norms": fold_norms,
     "split-qkv": split_qkv,
 }

@@ -2,7 +2,8 @@
 
 Containers seen in the official repositories' loading code: CSWin and Agent-CSWin take
 `state_dict_ema`, FLatten, Swin, ConvNeXt and VMamba `model`, EfficientViT `state_dict`; else the
-file itself is the state_dict.
+file itself is the state_dict. The options and metrics of a training run beside it are passed over
+(inert.py); any other object is refused.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from torch import Tensor
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import CheckpointError, UsageError
+from elfatt_deploy.models import inert, resizing
+from elfatt_deploy.models.attention.flatten import FocusedLinearAttention
 from elfatt_deploy.models.attention.layers import LinearAttention, WindowAttention
 from elfatt_deploy.models.backbones.layers import Block
+from elfatt_deploy.models.resizing import Resized
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,8 +74,11 @@ def load(
     *,
     rename: Callable[[str], str | None] | None = None,
     swap_halves: bool = False,
-) -> None:
-    """Load a checkpoint into a model, strictly.
+) -> tuple[Resized, ...]:
+    """Load a checkpoint into a model, strictly; returns the tensors that were resized.
+
+    Tensors that follow the input size (relative position tables, positional encodings, agent
+    biases) are resized where the file was trained at another size; see resizing.py.
 
     Args:
         model: the module to fill.
@@ -86,6 +93,14 @@ def load(
     if rename is not None:
         tensors = _renamed(tensors, rename)
     wanted = model.state_dict()
+    shapes_wanted = {key: value.shape for key, value in wanted.items()}
+    tensors = resizing.without_structural(tensors, shapes_wanted)
+    changes: tuple[Resized, ...] = ()
+    if any(key in tensors and tensors[key].shape != shape for key, shape in shapes_wanted.items()):
+        tensors, changes = resizing.resized(tensors, shapes_wanted, _encoded_maps(model))
+    for key in wanted.keys() - tensors.keys():
+        if key.endswith("num_batches_tracked"):  # counts training steps: without meaning here
+            tensors[key] = wanted[key]
     missing = sorted(set(wanted) - set(tensors))
     unexpected = sorted(set(tensors) - set(wanted))
     shapes = [
@@ -105,6 +120,21 @@ def load(
     if swap_halves:
         tensors = halves_swapped(model, tensors)
     model.load_state_dict(tensors, strict=True)
+    return changes
+
+
+def _encoded_maps(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return key -> (rows, columns) of each positional encoding of the model."""
+    maps = {
+        module.positional_encoding.data_ptr(): (module.rows, module.cols)
+        for module in model.modules()
+        if isinstance(module, FocusedLinearAttention)
+    }
+    return {
+        key: maps[value.data_ptr()]
+        for key, value in model.state_dict().items()
+        if value.data_ptr() in maps
+    }
 
 
 def _renamed(
@@ -203,8 +233,8 @@ def _read_pickled(path: Path) -> dict[str, object]:
                 hint="a page or a pointer file saved in its place looks like this: download again",
             )
     try:
-        with warnings.catch_warnings():  # torch announces other pickle protocols
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*inert.STAND_INS]):
+            warnings.simplefilter("ignore")  # torch announces other pickle protocols
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search("unsupported (global|class)", str(error), re.IGNORECASE):

@@ -2,8 +2,9 @@
 
 Convention of the paper's tables (the defaults of fvcore's FlopCountAnalysis): one
 multiply-accumulate counts 1; convolutions, linear layers and matrix products; LayerNorm 5 per
-element; nothing else. "nFA" is the whole count; "FA" leaves out the two products of softmax
-attention, which a fused attention kernel hides from the counter.
+element, BatchNorm 2, bilinear resize 4 per output element, average pooling 1 per input element;
+nothing else. "nFA" is the whole count; "FA" leaves out the two products of softmax attention, which
+a fused attention kernel hides from the counter. The selective scan of VMamba is not counted.
 
 The counter is torch's own `FlopCounterMode`, on the meta device: no memory, no arithmetic.
 
@@ -18,6 +19,8 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,19 +30,35 @@ from elfatt_deploy import recipes
 from elfatt_deploy.artifacts import Counts
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.attention.layers import SoftmaxProduct
-from elfatt_deploy.models.config import parse_settings
+from elfatt_deploy.models.settings import parse_settings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from elfatt_deploy.models.registry import ModelSpec
-
-_LAYER_NORM_PER_ELEMENT = 5
+    from elfatt_deploy.models.spec import ModelSpec
 
 
-def _layer_norm(shape: tuple[int, ...], *_: Any, **__: Any) -> int:
-    # FlopCounterMode counts two operations a multiply-accumulate; all of its sums are halved below.
-    return 2 * _LAYER_NORM_PER_ELEMENT * math.prod(shape)
+def _per_input(operations: int) -> Callable[..., int]:
+    """Return a rule for FlopCounterMode: so many operations for each element of the input."""
+
+    def rule(shape: tuple[int, ...], *_: Any, **__: Any) -> int:
+        # FlopCounterMode counts two operations a multiply-accumulate: all its sums are halved below
+        return 2 * operations * math.prod(shape)
+
+    return rule
+
+
+def _resize(*_: Any, out_shape: tuple[int, ...], **__: Any) -> int:
+    return 2 * 4 * math.prod(out_shape)
+
+
+_RULES = {
+    torch.ops.aten.native_layer_norm: _per_input(5),
+    torch.ops.aten._native_batch_norm_legit_no_training: _per_input(2),
+    torch.ops.aten.native_batch_norm: _per_input(2),
+    torch.ops.aten._adaptive_avg_pool2d: _per_input(1),
+    torch.ops.aten.upsample_bilinear2d: _resize,
+}
 
 
 def count(spec: ModelSpec, height: int, width: int) -> Counts:
@@ -57,19 +76,37 @@ def count_module(module: nn.Module, height: int, width: int) -> Counts:
     attention = {
         name for name, child in module.named_modules() if isinstance(child, SoftmaxProduct)
     }
-    counter = FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm}
-    )
-    with torch.no_grad(), counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_RULES)
+    with torch.no_grad(), _pooled(module) as pooled, counter:
         module(torch.empty(1, 3, height, width, device="meta"))
     by_module = counter.get_flop_counts()
     root = type(module).__name__
     hidden = sum(sum(by_module.get(f"{root}.{name}", {}).values()) for name in attention)
     return Counts(
         params=sum(p.numel() for p in module.parameters()),
-        macs=counter.get_total_flops() // 2,
+        macs=counter.get_total_flops() // 2 + sum(pooled),
         softmax_attention_macs=hidden // 2,
     )
+
+
+@contextmanager
+def _pooled(module: nn.Module) -> Iterator[list[int]]:
+    """Collect the input elements of every global average pooling, which torch runs as a mean."""
+    sizes: list[int] = []
+
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: object) -> None:
+        sizes.append(inputs[0].numel())
+
+    hooks = [
+        child.register_forward_hook(keep)
+        for child in module.modules()
+        if isinstance(child, torch.nn.AdaptiveAvgPool2d)
+    ]
+    try:
+        yield sizes
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def count_all() -> dict[str, Counts]:

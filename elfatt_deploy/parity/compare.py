@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import zipfile
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from elfatt_deploy.artifacts import ParityReport, ParityRow, Tolerance
 from elfatt_deploy.errors import InputFileError, RunnerError
+from elfatt_deploy.golden import Golden
 from elfatt_deploy.parity import metrics
 
 if TYPE_CHECKING:
@@ -21,52 +18,6 @@ if TYPE_CHECKING:
 
 #: batch sizes at which a dynamic batch is proved; the exporter traces with another one
 DYNAMIC_BATCHES = (1, 3)
-_REFERENCE = "torch float32"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Golden:
-    """The content of `golden.npz`; see `export/golden.py`."""
-
-    images: NDArray[np.float32]
-    logits: NDArray[np.float32]
-    names: tuple[str, ...]
-    sets: tuple[str, ...]
-    taps: dict[str, NDArray[np.float32]]
-    tap_positions: dict[str, NDArray[np.int64]]
-
-
-def read_golden(path: Path) -> Golden:
-    """Read `golden.npz`.
-
-    Raises:
-        InputFileError: it is missing, torn, or lacks an array.
-    """
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            golden = Golden(
-                images=file["images"],
-                logits=file["logits"],
-                names=tuple(str(name) for name in file["names"]),
-                sets=tuple(str(name) for name in file["sets"]),
-                taps=_under(file, "tap/"),
-                tap_positions=_under(file, "at/"),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputFileError(
-            f"{path} is not a whole golden file: {error}", hint="export the bundle again"
-        ) from error
-    counts = {name: len(getattr(golden, name)) for name in ("images", "logits", "names", "sets")}
-    if len(set(counts.values())) != 1:
-        raise InputFileError(
-            f"{path} has arrays for different numbers of images: {counts}",
-            hint="export the bundle again",
-        )
-    return golden
-
-
-def _under(file: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
 
 
 def batches_of(batch: int | str) -> tuple[int, ...]:
@@ -106,7 +57,7 @@ def compare(runner: Runner, golden: Golden, batch: int | str, tolerance: Toleran
                 )
             )
     return ParityReport(
-        reference=_REFERENCE, candidate=runner.name, tolerance=tolerance, rows=tuple(rows)
+        reference=golden.reference, candidate=runner.name, tolerance=tolerance, rows=tuple(rows)
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from elfatt_deploy.errors import RunnerError
-from elfatt_deploy.parity.compare import Golden
+from elfatt_deploy.golden import Golden
 from elfatt_deploy.parity.tolerance import TAP_LIMIT
 
 if TYPE_CHECKING:

@@ -37,13 +37,22 @@ class OrtRunner(Runner):
         model: the path of an ONNX file, or its bytes.
         provider: `cpu` or `cuda`.
         threads: threads within an op; 0 means ONNX Runtime's choice.
+        optimised: whether ONNX Runtime may rewrite the graph; without, it runs node by node.
     """
 
-    def __init__(self, model: str | bytes, *, provider: str = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: str | bytes,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        optimised: bool = True,
+    ) -> None:
         """Keep what to load; nothing is loaded yet."""
         check_provider(provider)
         self.model, self.provider, self.threads = model, provider, threads
-        self.name = f"ort ({PROVIDERS[provider][0]})"
+        self.optimised = optimised
+        self.name = f"ort ({PROVIDERS[provider][0]}{'' if optimised else ', not optimised'})"
         self._session: Any = None
 
     def open(self) -> None:
@@ -57,6 +66,8 @@ class OrtRunner(Runner):
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its errors become ours, said once
         options.intra_op_num_threads = self.threads
+        if not self.optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         provider, settings = PROVIDERS[self.provider]
         if provider not in ort.get_available_providers():
             raise RunnerError(

@@ -18,17 +18,23 @@ class AttentionContext:
         index: number of the block in its level, from 0.
         block: side of the square blocks of blockified attention.
         stripe: stripe width of CSWin's own attention.
+        window: side of the windows of Swin's own attention.
+        agents: agent tokens of Agent attention.
         lepe: whether the locally enhanced position encoding is added.
         global_ratio: share c1 / C of the linear head in ELFATT.
+        backbone: `cswin` or `swin`; the published mechanisms differ a little between the two.
     """
 
     dim: int
     heads: int
     rows: int
     cols: int
-    level: int
-    index: int
-    block: int
-    stripe: int
-    lepe: bool
-    global_ratio: float
+    level: int = 1
+    index: int = 0
+    block: int = 7
+    stripe: int = 1
+    window: int = 7
+    agents: int = 9
+    lepe: bool = True
+    global_ratio: float = 0.5
+    backbone: str = "cswin"

@@ -29,10 +29,25 @@ class Branch(nn.Module):
     `channels` says how many channels of Q, K and V it takes; `q_scale` is what the block multiplies
     Q by beforehand, so that an export can fold it into the projection. `forward(q, k, v)` maps
     three [B, N, channels] to [B*N, channels].
+
+    A branch that works on an order of the tokens other than row by row may ask for it in `order`
+    (position in the map of each token); the backbone then keeps the whole block in that order.
     """
 
     channels: int
     q_scale: float = 1.0
+    order: Tensor | None = None
+
+    def gains(self) -> tuple[Tensor, Tensor] | None:
+        """Return what an export may multiply Q and K by in the projection, each [channels].
+
+        Only a branch whose `exported` form expects it does so.
+        """
+        return None
+
+    def exported(self) -> Branch:
+        """Return the form to export: constant work done once. By default the branch itself."""
+        return self
 
 
 class SoftmaxProduct(nn.Module):
@@ -52,12 +67,22 @@ class SoftmaxProduct(nn.Module):
         return functional.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
-class LePE(nn.Conv2d):
-    """Locally enhanced position encoding: a depthwise 3x3 convolution of V, zero padding."""
+class DepthwiseConv(nn.Conv2d):
+    """A depthwise convolution with bias, stride 1 and zero padding that keeps the map's size."""
 
-    def __init__(self, channels: int, rows: int, cols: int) -> None:
-        """Make the convolution, with bias, of a map of rows x cols tokens."""
-        super().__init__(channels, channels, 3, padding=1, groups=channels)
+    bias: nn.Parameter
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        """Make the convolution with a square kernel of odd side."""
+        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels)
+
+
+class LePE(DepthwiseConv):
+    """Locally enhanced position encoding: a depthwise 3x3 convolution of V."""
+
+    def __init__(self, channels: int, rows: int, cols: int, kernel: int = 3) -> None:
+        """Make the convolution of a map of rows x cols tokens."""
+        super().__init__(channels, kernel)
         self.rows, self.cols = rows, cols
 
     def forward(self, input: Tensor) -> Tensor:

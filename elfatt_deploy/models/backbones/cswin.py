@@ -10,9 +10,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from elfatt_deploy.errors import ModelError
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.attention.context import AttentionContext
-from elfatt_deploy.models.backbones.layers import Block, tokens_from_map
+from elfatt_deploy.models.backbones.layers import Block, tokens_from_map, wanted_order
 from elfatt_deploy.models.config import CSWinConfig
 
 
@@ -73,10 +74,17 @@ class CSWin(nn.Module):
                     index=index,
                     block=sides[level - 1],
                     stripe=stripes[level - 1],
+                    agents=config.agents[level - 1],
                     lepe=config.lepe,
                     global_ratio=config.global_ratio,
                 )
                 branches = registry.attention_branches(config.mechanism(level, index), context)
+                if wanted_order(branches) is not None:
+                    raise ModelError(
+                        f"attention '{config.mechanism(level, index)}' asks for an order of the "
+                        "tokens, which the CSWin backbone does not keep",
+                        hint="use it on a Swin model",
+                    )
                 blocks.append(Block(dim, rows * cols, branches))
             self.add_module(f"stage{level}", blocks)
             if level < len(sizes):

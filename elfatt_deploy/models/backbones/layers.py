@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elfatt_deploy.errors import ModelError
 from elfatt_deploy.models.attention.layers import Branch
 
 #: q, k and v of one branch, each [B*N, channels]
@@ -62,12 +63,22 @@ class Block(nn.Module):
         dim: channels C.
         tokens: tokens N of one image.
         branches: the branches of the attention A.
+        entry: where each token of this block's order stands in the order of its input; None where
+            the block takes the tokens as they come.
     """
 
-    def __init__(self, dim: int, tokens: int, branches: tuple[Branch, ...]) -> None:
+    entry: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        tokens: int,
+        branches: tuple[Branch, ...],
+        entry: Tensor | None = None,
+    ) -> None:
         """Make the block; `attns.n` are the branches."""
         super().__init__()
-        self.tokens = tokens
+        self.register_buffer("entry", entry, persistent=False)
         self.norm1 = nn.LayerNorm(dim)
         self.qkv = PackedQKV(
             dim,
@@ -78,19 +89,47 @@ class Block(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim)
+        self.tokens = tokens
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens [B*N, C] to [B*N, C]."""
+        """Map tokens [B*N, C] to [B*N, C], in the order that `entry` gives them."""
+        if self.entry is not None:
+            x = reordered(x, self.tokens, self.entry)
         outs = []
-        for attn, qkv in zip(self.attns, self.qkv(self.norm1(x)), strict=True):
+        for branch, qkv in zip(self.attns, self.qkv(self.norm1(x)), strict=True):
             q, k, v = (t.reshape(-1, self.tokens, t.shape[-1]) for t in qkv)
-            outs.append(attn(q, k, v))
+            outs.append(cast(Tensor, branch(q, k, v)))
         x = x + self.proj(outs[0] if len(outs) == 1 else torch.cat(outs, -1))
         return x + cast(Tensor, self.mlp(self.norm2(x)))
 
     def norm_followers(self) -> tuple[tuple[str, str], ...]:
         """Return (LayerNorm, the only Linear that reads it), for folding at export."""
         return (("norm1", "qkv"), ("norm2", "mlp.fc1"))
+
+
+def wanted_order(branches: tuple[Branch, ...]) -> Tensor | None:
+    """Return the order of tokens that a block of these branches works on; None is row by row.
+
+    Raises:
+        ModelError: one of several branches asks for an order of its own.
+    """
+    if len(branches) > 1 and any(branch.order is not None for branch in branches):
+        raise ModelError(
+            "one of several branches of a block asks for an order of the tokens",
+            hint="only the single branch of a block may set 'order'",
+        )
+    return branches[0].order
+
+
+def reordered(x: Tensor, tokens: int, order: Tensor) -> Tensor:
+    """Give tokens [B*N, C] another order, where `order` [M] says which token comes next.
+
+    The number N stands for a token of zeros.  Returns [B*M, C].
+    """
+    x = x.reshape(-1, tokens, x.shape[-1])
+    if len(order) > tokens:
+        x = functional.pad(x, (0, 0, 0, 1))
+    return x[:, order].reshape(-1, x.shape[-1])
 
 
 def tokens_from_map(image: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from elfatt_deploy.errors import ModelError, UnknownNameError
 from elfatt_deploy.models import registry
-from elfatt_deploy.models.config import SETTINGS, parse_levels, parse_settings, with_settings
+from elfatt_deploy.models.config import parse_levels
+from elfatt_deploy.models.settings import SETTINGS, parse_settings, with_settings
 
 TINY = registry.get("cswin_t_elfatt").config
 BASE = registry.get("cswin_b_elfatt").config

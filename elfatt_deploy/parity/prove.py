@@ -1,0 +1,100 @@
+"""A bundle's graph against its golden outputs; where it fails, the first tensor that diverges."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from elfatt_deploy import artifacts
+from elfatt_deploy.artifacts import ParityReport
+from elfatt_deploy.errors import RunnerError
+from elfatt_deploy.golden import Golden, GoldenInputs, read_golden
+from elfatt_deploy.graph import simplify, summary
+from elfatt_deploy.parity import compare, locate
+from elfatt_deploy.parity.tolerance import tolerance
+from elfatt_deploy.runners.ort_runner import OrtRunner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from elfatt_deploy.runners.base import Runner
+
+
+def prove(
+    folder: Path, batch: int | str, precision: str, *, provider: str, layers: bool = False
+) -> tuple[ParityReport, tuple[locate.TapError, ...]]:
+    """Compare logits; where they fail, or `layers` is set, the named inner tensors as well.
+
+    Raises:
+        InputFileError: the golden file is missing or torn.
+        RunnerError: ONNX Runtime refuses the graph or the provider.
+    """
+    golden = read_golden(folder / artifacts.GOLDEN_FILE)
+    with OrtRunner(str(folder / artifacts.MODEL_FILE), provider=provider) as runner:
+        report = compare.compare(runner, golden, batch, tolerance(precision))
+    if report.passed and not layers:
+        return report, ()
+    errors = _tap_errors(folder / artifacts.MODEL_FILE, golden, batch, provider)
+    if not report.passed:
+        report = dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
+    return report, errors
+
+
+def _tap_errors(
+    model: Path, golden: Golden, batch: int | str, provider: str
+) -> tuple[locate.TapError, ...]:
+    """Run the graph once with every named inner tensor as an output."""
+    if not golden.taps:
+        return ()
+    proto = summary.load(model)
+    simplify.add_outputs(proto, tuple(golden.taps))
+    with OrtRunner(proto.SerializeToString(), provider=provider) as runner:
+        return locate.tap_errors(runner, golden, compare.batches_of(batch)[0])
+
+
+def against_plain(
+    model: bytes, inputs: GoldenInputs, batch: int | str, *, provider: str
+) -> ParityReport:
+    """Compare ONNX Runtime with itself running node by node on the CPU, at FP32 tolerance.
+
+    Raises:
+        RunnerError: ONNX Runtime refuses the graph or the provider.
+    """
+    with OrtRunner(model, optimised=False) as runner:
+        golden = Golden(
+            images=inputs.images,
+            logits=reference_logits(runner, inputs.images, batch),
+            names=inputs.names,
+            sets=inputs.sets,
+            taps={},
+            tap_positions={},
+            reference=runner.name,
+        )
+    with OrtRunner(model, provider=provider) as runner:
+        return compare.compare(runner, golden, batch, tolerance("fp32"))
+
+
+def reference_logits(
+    runner: Runner, images: NDArray[np.float32], batch: int | str
+) -> NDArray[np.float32]:
+    """Return what a runner gives for every image [U, 3, H, W]; [U, classes] in float32.
+
+    Raises:
+        RunnerError: the runner fails, or does not give one row of logits an image.
+    """
+    size = compare.batches_of(batch)[0]
+    order = np.resize(np.arange(len(images)), -(-len(images) // size) * size)
+    outputs = []
+    for start in range(0, len(order), size):
+        chosen = images[order[start : start + size]]
+        logits = runner.infer({"images": np.ascontiguousarray(chosen)})["logits"]
+        if logits.ndim != 2 or len(logits) != size:
+            raise RunnerError(
+                f"{runner.name} gives an output of shape {logits.shape} for {size} images",
+                hint="the output must be logits [B, classes]",
+            )
+        outputs.append(logits)
+    return np.concatenate(outputs)[: len(images)]
