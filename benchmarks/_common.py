@@ -189,7 +189,7 @@ def noise(batch, size):
 def our_model(name, size, settings=()):
     """Return a registered model with its seeded weights."""
     from elfatt_deploy.models import registry, seeded
-    from elfatt_deploy.models.config import parse_settings
+    from elfatt_deploy.models.settings import parse_settings
 
     model = registry.get(name).configured(parse_settings(settings)).build(size, size)
     seeded.fill(model)

@@ -1,142 +1,54 @@
-"""Is the network written straight from the equations the same function as ours?
+"""Are the networks written straight from the equations the same functions as ours?
 
     python benchmarks/naive.py
 
-CSWin-T with each attention as one would write it from the papers, without a thought for export:
-tokens [B, N, C] throughout, one packed projection that is sliced into q, k and v, each cut into
-windows and heads on its own, the scale multiplied onto the scores. Nothing of our backbones is
-imported; the parameters have the same names, so that our weights load as they are. Run as a script
-it compares the logits; `graph_forms.py` exports it beside ours.
+Every T-size model of the paper as one would write it from the papers, without a thought for export:
+tokens [B, N, C] throughout, one packed projection that is cut into q, k and v, each cut into
+windows and heads on its own, biases and masks looked up and added in forward. Nothing of our
+backbones is imported; the parameters have the same names, so that our weights load as they are. Run
+as a script it compares the logits; `graph_forms.py` and `families.py` export it beside ours.
+
+The CSWin backbone is here, its attentions in `naive_attention.py`, and the other families in
+`naive_swin.py`, `naive_conv.py` and `naive_vmamba.py`.
 """
 
+import functools
 import io
 import warnings
 
 import _common
+import naive_conv
+import naive_swin
+import naive_vmamba
 import torch
+from naive_attention import MLP, Agent, Focused, Global, Linear, Windowed
 from torch import nn
-from torch.nn import functional
 
-DIM, DEPTHS, HEADS, CLASSES = 64, (2, 4, 18, 1), (2, 4, 8, 16), 1000
-SIZE = 224
-BLOCKS, STRIPES = (7, 7, 14, 7), (1, 2, 7, 7)
-ATTENTIONS = ("elfatt", "global", "effatt", "local")
-
-
-def heads_from_tokens(x, heads):
-    """Turn tokens [B, N, c] into [B, h, N, d]."""
-    B, N, c = x.shape
-    return x.reshape(B, N, heads, c // heads).permute(0, 2, 1, 3)
+CLASSES, SIZE = 1000, 224
+STRIPES, AGENTS = (1, 2, 7, 7), (9, 16, 49, 49)
+ATTENTIONS = ("elfatt", "global", "effatt", "local", "flatten", "agent")
+#: variants of the CSWin backbone: channels, depths, heads, side of the blocks of ELFATT
+CSWIN_T = (64, (2, 4, 18, 1), (2, 4, 8, 16), (7, 7, 14, 7))
+SWIN_T = (96, (2, 2, 6, 2), (3, 6, 12, 24), (14, 14, 14, 7))
+#: what the model itself computes, and a state_dict may leave out
+STRUCTURAL = ("relative_position_index", "attn_mask", "num_batches_tracked")
 
 
-def tokens_from_heads(x):
-    """Turn [B, h, N, d] into tokens [B, N, h*d]."""
-    B, h, N, d = x.shape
-    return x.permute(0, 2, 1, 3).reshape(B, N, h * d)
-
-
-def convolved(conv, v, rows, cols):
-    """Apply LePE to tokens [B, N, c] of a map of rows x cols."""
-    B, N, c = v.shape
-    image = v.transpose(1, 2).reshape(B, c, rows, cols)
-    return conv(image).reshape(B, c, N).transpose(1, 2)
-
-
-class Lepe(nn.Module):
-    """Holds the depthwise convolution of one branch."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.get_v = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-
-
-class Linear(Lepe):
-    """softmax(Q) (softmax(K)^T V) + LePE(V), the softmax of K over the tokens."""
-
-    def __init__(self, channels, heads, side):
-        super().__init__(channels)
-        self.heads, self.side = heads, side
-
-    def forward(self, q, k, v):
-        """Attend over all tokens [B, N, c]."""
-        lepe = convolved(self.get_v, v, self.side, self.side)
-        q, k, v = (heads_from_tokens(x, self.heads) for x in (q, k, v))
-        context = k.softmax(-2).transpose(-2, -1) @ v
-        return tokens_from_heads(q.softmax(-1) @ context) + lepe
-
-
-class Windowed(Lepe):
-    """softmax(Q K^T / sqrt(d)) V + LePE(V) inside windows of height x width."""
-
-    def __init__(self, channels, heads, side, height, width):
-        super().__init__(channels)
-        assert side % height == 0
-        assert side % width == 0
-        self.heads, self.side, self.height, self.width = heads, side, height, width
-        self.scale = (channels // heads) ** -0.5
-
-    def cut(self, x):
-        """Turn tokens [B, N, c] into windows [B', height*width, c]."""
-        B, _, c = x.shape
-        down, across = self.side // self.height, self.side // self.width
-        x = x.reshape(B, down, self.height, across, self.width, c)
-        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, self.height * self.width, c)
-
-    def join(self, x):
-        """Turn windows back into tokens [B, N, c]."""
-        c = x.shape[-1]
-        down, across = self.side // self.height, self.side // self.width
-        x = x.reshape(-1, down, across, self.height, self.width, c)
-        return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, self.side * self.side, c)
-
-    def forward(self, q, k, v):
-        """Attend inside windows of tokens [B, N, c]."""
-        q, k, v = self.cut(q), self.cut(k), self.cut(v)
-        lepe = convolved(self.get_v, v, self.height, self.width)
-        q, k, v = (heads_from_tokens(x, self.heads) for x in (q, k, v))
-        scores = (q @ k.transpose(-2, -1)) * self.scale
-        return self.join(tokens_from_heads(scores.softmax(-1) @ v) + lepe)
-
-
-class Global(Lepe):
-    """softmax(Q K^T / sqrt(d)) V + LePE(V) over all tokens."""
-
-    def __init__(self, channels, heads, side):
-        super().__init__(channels)
-        self.heads, self.side = heads, side
-        self.scale = (channels // heads) ** -0.5
-
-    def forward(self, q, k, v):
-        """Attend over all tokens [B, N, c]."""
-        lepe = convolved(self.get_v, v, self.side, self.side)
-        q, k, v = (heads_from_tokens(x, self.heads) for x in (q, k, v))
-        scores = (q @ k.transpose(-2, -1)) * self.scale
-        return tokens_from_heads(scores.softmax(-1) @ v) + lepe
-
-
-def branches_of(attention, level, index, channels, heads, side):
+def branches_of(attention, level, index, channels, heads, side, block):
     """Return the branches of block `index` (from 0) of `level` (from 0)."""
     linear = attention in ("elfatt", "effatt")
     if attention == "global" or level == 3 or (linear and level == 2 and index % 2 == 0):
         return [Global(channels, heads, side)]
     if attention == "effatt":
         return [Linear(channels, heads, side)]
+    if attention == "flatten" and level < 2:
+        return [Focused(channels, heads, side, lepe=True)]
+    if attention == "agent" and level < 2:
+        return [Agent(channels, heads, side, AGENTS[level], conv="get_v")]
     half = (channels // 2, heads // 2, side)
     if attention == "elfatt":
-        return [Linear(*half), Windowed(*half, BLOCKS[level], BLOCKS[level])]
+        return [Linear(*half), Windowed(*half, block, block)]
     return [Windowed(*half, side, STRIPES[level]), Windowed(*half, STRIPES[level], side)]
-
-
-class MLP(nn.Module):
-    """Two layers with GELU between them."""
-
-    def __init__(self, dim):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x):
-        """Map tokens [B, N, C] to [B, N, C]."""
-        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -189,20 +101,21 @@ class Merge(nn.Module):
 
 
 class NaiveCSWin(nn.Module):
-    """CSWin-T at 224 x 224 with one of the attentions."""
+    """The CSWin backbone at 224 x 224 with one of the attentions."""
 
-    def __init__(self, attention):
+    def __init__(self, attention, variant=CSWIN_T):
         super().__init__()
-        dim, side = DIM, SIZE // 4
+        dim, depths, heads, blocks = variant
+        side = SIZE // 4
         self.stage1_conv_embed = nn.Sequential(
             nn.Conv2d(3, dim, 7, stride=4, padding=2), Tokens(), nn.LayerNorm(dim)
         )
-        for level, (depth, heads) in enumerate(zip(DEPTHS, HEADS, strict=True)):
-            blocks = [
-                Block(dim, branches_of(attention, level, index, dim, heads, side))
-                for index in range(depth)
+        for level, depth in enumerate(depths):
+            place = (dim, heads[level], side, blocks[level])
+            stage = [
+                Block(dim, branches_of(attention, level, index, *place)) for index in range(depth)
             ]
-            self.add_module(f"stage{level + 1}", nn.Sequential(*blocks))
+            self.add_module(f"stage{level + 1}", nn.Sequential(*stage))
             if level < 3:
                 self.add_module(f"merge{level + 1}", Merge(dim, side))
                 dim, side = 2 * dim, side // 2
@@ -217,10 +130,42 @@ class NaiveCSWin(nn.Module):
         return self.head(self.norm(self.stage4(x)).mean(1))
 
 
+#: model name -> what makes its naive network
+NETS = {
+    **{f"cswin_t_{name}": functools.partial(NaiveCSWin, name) for name in ATTENTIONS},
+    "swin_t_elfatt": functools.partial(NaiveCSWin, "elfatt", SWIN_T),
+    **{
+        f"swin_t_{name}": functools.partial(naive_swin.NaiveSwin, name)
+        for name in naive_swin.ATTENTIONS
+    },
+    "efficientvit_b2": naive_conv.NaiveEfficientViT,
+    "convnext_t": naive_conv.NaiveConvNeXt,
+    "vmamba_t": naive_vmamba.NaiveVMamba,
+}
+
+
+def our_model(name):
+    """Return (our model, "") or, where the package has none of that name, (None, why)."""
+    from elfatt_deploy.errors import ElfattDeployError
+
+    try:
+        return _common.our_model(name, SIZE), ""
+    except ElfattDeployError as error:
+        return None, error.message.replace("|", "/")
+
+
 def build(model, attention):
-    """Return the naive network of an attention with the weights of our model."""
-    net = NaiveCSWin(attention)
-    net.load_state_dict(model.state_dict(), strict=True)
+    """Return the naive CSWin-T of an attention with the weights of our model."""
+    return loaded(f"cswin_t_{attention}", model)
+
+
+def loaded(name, model):
+    """Return the naive network of a model name with the weights of our model."""
+    net = NETS[name]()
+    missing, extra = net.load_state_dict(model.state_dict(), strict=False)
+    wrong = [key for key in (*missing, *extra) if key.rsplit(".", 1)[-1] not in STRUCTURAL]
+    if wrong:
+        raise SystemExit(f"{name}: the keys of the naive network and ours differ: {wrong[:5]}")
     return net.eval()
 
 
@@ -242,18 +187,19 @@ def exported(net, images, opset=17):
 
 
 def main():
-    """Compare the logits of every attention at two batch sizes."""
+    """Compare the logits of every model at two batch sizes."""
     _common.table(
         "Largest difference of the logits, naive and ours in torch, weights of seed 0",
         ("model", "batch 1", "batch 3"),
-        [_differences(attention) for attention in ATTENTIONS],
+        (_differences(name) for name in NETS),
     )
 
 
-def _differences(attention):
-    name = f"cswin_t_{attention}"
-    model = _common.our_model(name, SIZE)
-    net = build(model, attention)
+def _differences(name):
+    model, reason = our_model(name)
+    if model is None:
+        return (name, reason, "")
+    net = loaded(name, model)
     row = [name]
     for batch in (1, 3):
         images = _common.noise(batch, SIZE)

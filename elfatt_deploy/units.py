@@ -28,6 +28,21 @@ def share(value: float) -> str:
     return f"{100 * value:.0f}"
 
 
+def percent(value: float) -> str:
+    """Return a share of 0 to 1 in per cent, as accuracies are printed: `81.34`."""
+    return f"{100 * value:.2f}"
+
+
+def seconds(value_s: float) -> str:
+    """Return a duration in seconds: `12.3`."""
+    return f"{value_s:.1f}"
+
+
+def rate(value_per_s: float) -> str:
+    """Return how many a second: `29.4`."""
+    return f"{value_per_s:.1f}"
+
+
 def as_printed(value: float, printed: str) -> str:
     """Return a value with as many decimals as a printed number has."""
     return f"{value:.{len(printed.partition('.')[2])}f}"

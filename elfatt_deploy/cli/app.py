@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy import __version__
-from elfatt_deploy.cli import check, doctor, export, models
+from elfatt_deploy.cli import bench, check, doctor, export, models
+from elfatt_deploy.cli import eval as evaluate
 
 app = typer.Typer(
     name="elfatt-deploy",
@@ -21,6 +22,8 @@ app = typer.Typer(
 app.command("models")(models.command)
 app.command("export")(export.command)
 app.command("check")(check.command)
+app.command("eval")(evaluate.command)
+app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 
 

@@ -13,12 +13,12 @@ from elfatt_deploy.cli import options, output
 
 #: package -> (distributions that bring it, what it enables)
 _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "torch": (("torch",), "export"),
+    "torch": (("torch",), "export, eval: agreement with torch"),
     "onnx": (("onnx",), "export, check"),
     "onnxslim": (("onnxslim",), "export"),
-    "onnxruntime": (("onnxruntime", "onnxruntime-gpu"), "export, check"),
+    "onnxruntime": (("onnxruntime", "onnxruntime-gpu"), "export, check, eval"),
     "safetensors": (("safetensors",), "export --weights FILE.safetensors"),
-    "PIL": (("pillow",), "export: reading images"),
+    "PIL": (("pillow",), "export, eval: reading images"),
     "skimage": (("scikit-image",), "export without --images: sample photographs"),
     "tensorrt_rtx": (("tensorrt-rtx",), "no verb of this version"),
     "tensorrt": (("tensorrt",), "no verb of this version"),

@@ -106,7 +106,7 @@ def onnx_from_torch(
     """
     onnx_module = optional.load("onnx")
     buffer = io.BytesIO()
-    with torch.no_grad(), tapped(model) as seen, _quiet():
+    with torch.no_grad(), tapped(model) as seen, quiet():
         try:
             logits = model(example[:1])  # one image tells which taps there are
         except Exception as error:
@@ -138,7 +138,8 @@ def onnx_from_torch(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Silence what the exporter says at each call."""
     # The exporter announces its own removal and every traced constant at each call. Deprecation is
     # answered in docs/export.md, and traced constants are what parity at two batch sizes is for.
     logger = logging.getLogger("torch.onnx")

@@ -57,6 +57,7 @@ _RULES = {
     torch.ops.aten._native_batch_norm_legit_no_training: _per_input(2),
     torch.ops.aten.native_batch_norm: _per_input(2),
     torch.ops.aten._adaptive_avg_pool2d: _per_input(1),
+    torch.ops.aten.avg_pool2d: _per_input(1),
     torch.ops.aten.upsample_bilinear2d: _resize,
 }
 
@@ -94,8 +95,9 @@ def _pooled(module: nn.Module) -> Iterator[list[int]]:
     """Collect the input elements of every global average pooling, which torch runs as a mean."""
     sizes: list[int] = []
 
-    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], __: object) -> None:
-        sizes.append(inputs[0].numel())
+    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if output.shape[-2:] == (1, 1):
+            sizes.append(inputs[0].numel())
 
     hooks = [
         child.register_forward_hook(keep)

@@ -30,8 +30,8 @@ def use_keys(module: nn.Module, renames: Sequence[Rename]) -> None:
     """Give `module` other state_dict keys; call it once, on the finished module.
 
     The order of the keys stays, the module may later be a part of another one, and a copy has the
-    same names. Names of parameters (`named_parameters`) are still those of the attributes. A
-    module that is exchanged afterwards keeps its own keys.
+    same names. `named_parameters` still gives the names of the attributes, and so does torch where
+    a key is missing. A submodule that is exchanged afterwards brings keys of its own.
 
     Args:
         module: the module whose keys are to change.
@@ -50,36 +50,35 @@ def use_keys(module: nn.Module, renames: Sequence[Rename]) -> None:
                 hint="make the regular expressions of the table narrower",
             )
         ours[new] = key
-    names = _Names(theirs, ours)
-
-    # torch marks the hooks by an attribute, which a bound method cannot have
-    def on_saving(*args: Any) -> None:
-        names.on_saving(*args)
-
-    def on_loading(*args: Any) -> None:
-        names.on_loading(*args)
-
-    module.register_state_dict_post_hook(on_saving)  # type: ignore[no-untyped-call]
-    module.register_load_state_dict_pre_hook(on_loading)  # type: ignore[no-untyped-call]
+    module.register_state_dict_post_hook(_Saving(theirs))  # type: ignore[no-untyped-call]
+    module.register_load_state_dict_pre_hook(_Loading(ours))  # type: ignore[no-untyped-call]
 
 
-class _Names:
-    """The names of one module both ways, and the two hooks that exchange them."""
+# Objects, not closures, so that a module can be pickled; not bound methods, on which torch cannot
+# set the attribute that it marks such hooks with.
+class _Saving:
+    """Renames, in place and in its order, what `state_dict` has collected."""
 
-    def __init__(self, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
-        self.theirs, self.ours = theirs, ours
+    def __init__(self, theirs: Mapping[str, str]) -> None:
+        self.theirs = theirs
 
-    def on_saving(
+    def __call__(
         self, module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
     ) -> None:
-        """Rename in place what `state_dict` has collected, in its order."""
         found = list(state.items())
         state.clear()
         for key, value in found:
             own = key.removeprefix(prefix)
             state[prefix + self.theirs.get(own, own) if key.startswith(prefix) else key] = value
 
-    def on_loading(
+
+class _Loading:
+    """Renames, in place, what `load_state_dict` is going to share out."""
+
+    def __init__(self, ours: Mapping[str, str]) -> None:
+        self.ours, self.attributes = ours, frozenset(ours.values())
+
+    def __call__(
         self,
         module: nn.Module,
         state: dict[str, Any],
@@ -90,16 +89,13 @@ class _Names:
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        """Rename in place what `load_state_dict` is going to share out."""
         found = list(state.items())
         state.clear()
         for key, value in found:
             own = key.removeprefix(prefix)
-            if not key.startswith(prefix):
-                state[key] = value
-            elif own in self.ours:
+            if key.startswith(prefix) and own in self.ours:
                 state[prefix + self.ours[own]] = value
-            elif own in self.theirs:  # the attribute's name, which is no name of this module
-                unexpected.append(key)
+            elif key.startswith(prefix) and own in self.attributes:
+                unexpected.append(key)  # a name of the code, which is none of the module's keys
             else:
                 state[key] = value

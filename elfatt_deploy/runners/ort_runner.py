@@ -66,6 +66,8 @@ class OrtRunner(Runner):
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its errors become ours, said once
         options.intra_op_num_threads = self.threads
+        # the workers of an idle session would take the cores from whatever runs next to it
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self.optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         provider, settings = PROVIDERS[self.provider]

@@ -15,15 +15,20 @@ VERBS = tuple(typer.main.get_command(app).commands)
 
 #: what a board without torch runs
 TORCH_FREE = (
-    "artifacts", "errors", "optional", "pipeline", "preprocessing", "recipes", "units",
-    "cli.app", "graph.lint", "graph.simplify", "graph.summary", "models.config",
-    "models.registry", "models.seeded", "parity.compare", "parity.locate", "parity.metrics",
-    "parity.tolerance", "runners.base", "runners.ort_runner",
+    "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
+    "bench.attention", "bench.attention_report", "bench.machine", "bench.plot", "bench.records",
+    "bench.stability", "bench.stats", "bench.timing", "cli.app", "evaluation.accuracy", "evaluation.evaluate", "evaluation.imagefolder",
+    "evaluation.loading", "evaluation.log", "evaluation.plan", "evaluation.records",
+    "evaluation.reference", "evaluation.subject", "evaluation.tally", "graph.lint",
+    "graph.adopt", "graph.simplify", "graph.summary", "models.config", "models.download",
+    "models.own", "models.pretrained", "models.registry", "models.seeded", "models.settings",
+    "models.spec", "parity.compare", "parity.locate", "parity.metrics",
+    "parity.tolerance", "runners.base", "runners.ort_runner", "runners.torch_runner",
 )  # fmt: skip
 
 
 def test_the_verbs_are_those_of_this_version():
-    assert VERBS == ("models", "export", "check", "doctor")
+    assert VERBS == ("models", "export", "check", "eval", "bench", "doctor")
 
 
 @pytest.mark.parametrize("module", ["elfatt_deploy", "elfatt_deploy.cli.app"])

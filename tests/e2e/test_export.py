@@ -12,14 +12,22 @@ import onnx
 import pytest
 import torch
 
-from elfatt_deploy import bundles, pipeline, recipes
+import elfatt_deploy
+from elfatt_deploy import bundles, recipes
 from elfatt_deploy.artifacts import ModelIdentity, Preprocessing, Weights
 from elfatt_deploy.errors import ExportError, InputFileError, RunnerError
 from elfatt_deploy.export import rewrites
 from elfatt_deploy.export.golden import GoldenInputs
 from elfatt_deploy.models import seeded
 from elfatt_deploy.parity import compare
-from elfatt_deploy.pipeline import ExportPlan, ExportRequest, check_bundle, export_bundle
+from elfatt_deploy.pipeline import (
+    ExportPlan,
+    ExportRequest,
+    check_bundle,
+    export_bundle,
+    export_module,
+    exporting,
+)
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
 
@@ -105,7 +113,7 @@ def test_bundle_holds_no_path_of_this_machine(tiny_request, tmp_path):
     outcome = export_bundle(tiny_request)
     for name in _files(outcome.bundle.path):
         content = (outcome.bundle.path / name).read_bytes()
-        assert str(Path(pipeline.__file__).parent).encode() not in content
+        assert str(Path(elfatt_deploy.__file__).parent).encode() not in content
         assert str(tmp_path).encode() not in content
 
 
@@ -260,7 +268,7 @@ def _inputs(size=32):
 def test_silently_frozen_batch_is_found(tmp_path):
     """The trap of both torch exporters: the file is right at the traced batch alone."""
     with pytest.raises(RunnerError, match="for a batch of") as caught:
-        pipeline.export_module(Frozen().eval(), _inputs(), _plan(tmp_path, "dynamic"))
+        export_module(Frozen().eval(), _inputs(), _plan(tmp_path, "dynamic"))
     assert "a // b" in caught.value.hint
     assert _files(tmp_path) == []
 
@@ -277,12 +285,12 @@ class BatchDependent(torch.nn.Module):
 
 
 def test_a_dynamic_batch_is_not_proved_at_the_size_that_was_traced():
-    assert pipeline._TRACED_BATCH not in compare.DYNAMIC_BATCHES
+    assert exporting._TRACED_BATCH not in compare.DYNAMIC_BATCHES
     assert len(set(compare.DYNAMIC_BATCHES)) >= 2
 
 
 def test_logits_that_depend_on_the_batch_are_found(tmp_path):
-    outcome = pipeline.export_module(BatchDependent().eval(), _inputs(), _plan(tmp_path, "dynamic"))
+    outcome = export_module(BatchDependent().eval(), _inputs(), _plan(tmp_path, "dynamic"))
     assert not outcome.passed
     assert outcome.bundle is None
     assert _files(tmp_path) == []
@@ -306,14 +314,14 @@ def test_nan_logits_never_pass(tmp_path):
         def forward(self, images):
             return super().forward(images) / 0.0 * 0.0
 
-    outcome = pipeline.export_module(Broken().eval(), _inputs(), _plan(tmp_path, 2))
+    outcome = export_module(Broken().eval(), _inputs(), _plan(tmp_path, 2))
     assert not outcome.passed
     assert all(row.nonfinite for row in outcome.parity.rows)
 
 
 def test_a_model_that_does_not_run_is_one_clear_error(tmp_path):
     with pytest.raises(ExportError, match=r"does not run on images of shape \(2, 3, 2, 2\)"):
-        pipeline.export_module(Frozen().eval(), _inputs(2), _plan(tmp_path, 1))
+        export_module(Frozen().eval(), _inputs(2), _plan(tmp_path, 1))
     assert _files(tmp_path) == []
 
 
@@ -323,7 +331,7 @@ def test_an_operator_without_export_is_one_clear_error(tmp_path):
             return torch.special.bessel_j0(images.mean((2, 3)))
 
     with pytest.raises(ExportError, match="cannot be exported at opset 17"):
-        pipeline.export_module(Odd().eval(), _inputs(), _plan(tmp_path, 1))
+        export_module(Odd().eval(), _inputs(), _plan(tmp_path, 1))
 
 
 def test_weights_from_a_file_give_the_same_logits(tiny_model, tmp_path):

@@ -7,15 +7,25 @@ Source: CSWin Transformer (arXiv 2107.00652), Section 3.2.
 
 from __future__ import annotations
 
+from elfatt_deploy.errors import ModelError
 from elfatt_deploy.models.attention import softmax
 from elfatt_deploy.models.attention.context import AttentionContext
 from elfatt_deploy.models.attention.layers import WindowAttention, Windows
 
 
 def branches(context: AttentionContext) -> tuple[WindowAttention, ...]:
-    """Return the vertical and the horizontal branch, or VaniATT at the last level."""
+    """Return the vertical and the horizontal branch, or VaniATT at the last level.
+
+    Raises:
+        ModelError: the number of heads is odd.
+    """
     if context.level == 4 or context.stripe >= max(context.rows, context.cols):
         return softmax.branches(context)
+    if context.heads % 2:
+        raise ModelError(
+            f"{context.heads} heads cannot be shared by vertical and horizontal stripes",
+            hint="use an even number of heads",
+        )
     rows, cols = context.rows, context.cols
     stripes = (
         Windows(rows, cols, rows, min(context.stripe, cols)),

@@ -113,14 +113,16 @@ class Windows:
         self.down, self.across = -(-rows // height), -(-cols // width)
         self.pad_rows = self.down * height - rows
         self.pad_cols = self.across * width - cols
-        self.single = self.down == self.across == 1 and not (self.pad_rows or self.pad_cols)
+        self.padded = bool(self.pad_rows or self.pad_cols)
+        #: whether tokens lie window by window already: nothing needs to move
+        self.stacked = self.across == 1 and not self.padded
 
     def cut(self, tokens: Tensor) -> Tensor:
         """Turn [B, rows*cols, c] into [B*rectangles, height*width, c]."""
-        if self.single:
-            return tokens
         c = tokens.shape[-1]
-        if self.pad_rows or self.pad_cols:
+        if self.stacked:
+            return tokens.reshape(-1, self.height * self.width, c)
+        if self.padded:
             tokens = tokens.reshape(-1, self.rows, self.cols, c)
             tokens = functional.pad(tokens, (0, 0, 0, self.pad_cols, 0, self.pad_rows))
         grid = tokens.reshape(-1, self.down, self.height, self.across, self.width, c)
@@ -128,12 +130,12 @@ class Windows:
 
     def join(self, tokens: Tensor) -> Tensor:
         """Turn [B*rectangles*height*width, c] back into [B*rows*cols, c]."""
-        if self.single:
+        if self.stacked:
             return tokens
         c = tokens.shape[-1]
         grid = tokens.reshape(-1, self.down, self.across, self.height, self.width, c)
         image = grid.permute(0, 1, 3, 2, 4, 5)
-        if self.pad_rows or self.pad_cols:
+        if self.padded:
             image = image.reshape(-1, self.down * self.height, self.across * self.width, c)
             image = image[:, : self.rows, : self.cols]
         return image.reshape(-1, c)

@@ -49,9 +49,10 @@ def test_padding_stands_below_and_at_the_right():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "single"), [(4, 6, True), (5, 6, False), (4, 3, False), (8, 12, False)]
+    ("height", "width", "stacked"),
+    [(4, 6, True), (2, 6, True), (5, 6, False), (4, 3, False), (8, 12, False)],
 )
-def test_only_a_rectangle_that_is_the_map_moves_no_data(height, width, single):
+def test_rectangles_as_wide_as_the_map_move_no_data(height, width, stacked):
     windows, tokens = Windows(4, 6, height, width), _tokens(4, 6)
-    assert windows.single is single
-    assert (windows.cut(tokens) is tokens) is single
+    assert windows.stacked is stacked
+    assert (windows.cut(tokens).data_ptr() == tokens.data_ptr()) is stacked

@@ -1,0 +1,1 @@
+"""Measuring: protocol and clock, statistics, warnings; needs numpy alone."""

@@ -1,0 +1,88 @@
+"""check_bundle: digests -> lint -> parity.  check_onnx: lint -> parity with itself, plain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from elfatt_deploy import bundles, preprocessing, recipes
+from elfatt_deploy import golden as golden_files
+from elfatt_deploy.artifacts import Preprocessing
+from elfatt_deploy.errors import SchemaError, UnknownNameError
+from elfatt_deploy.parity import prove
+from elfatt_deploy.parity.tolerance import tolerance
+from elfatt_deploy.pipeline.exporting import ONNX_CROP, ONNX_INPUT_SIZE
+from elfatt_deploy.pipeline.records import Outcome, Progress, silent
+from elfatt_deploy.runners.ort_runner import check_provider
+
+
+def check_bundle(
+    path: Path, *, provider: str = "cpu", layers: bool = False, progress: Progress = silent
+) -> Outcome:
+    """Check a bundle: digests, target, and parity of ONNX Runtime with the golden outputs.
+
+    Args:
+        path: the bundle's folder.
+        provider: what ONNX Runtime runs on, `cpu` or `cuda`.
+        layers: whether every named inner tensor is compared as well.
+        progress: called with each stage as it begins.
+
+    Raises:
+        InputFileError: the bundle is missing, torn, or was changed since the export.
+        SchemaError: its manifest does not read back.
+        UnknownNameError: there is no such provider.
+        MissingDependency: onnx or ONNX Runtime is absent.
+        RunnerError: ONNX Runtime refuses the file or the provider.
+    """
+    from elfatt_deploy.graph import lint, summary
+
+    check_provider(provider)
+    progress("reading the bundle")
+    bundle = bundles.read_bundle(path)
+    manifest = bundle.manifest
+    try:
+        target = recipes.target(manifest.target)
+        tolerance(manifest.precision)
+    except UnknownNameError as error:
+        raise SchemaError(f"the manifest of {path}: {error.message}") from error
+    progress("checking the graph")
+    found = lint.findings(summary.load(bundle.model_path), target)
+    progress("comparing with the golden outputs")
+    report, errors = prove.prove(
+        path, manifest.batch, manifest.precision, provider=provider, layers=layers
+    )
+    shown = errors if layers else ()
+    return Outcome(parity=report, bundle=bundle, findings=found, layers=shown)
+
+
+def check_onnx(
+    path: Path,
+    target_name: str,
+    *,
+    provider: str = "cpu",
+    images: Path | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Check an ONNX file from elsewhere: target lint, and ONNX Runtime optimised and not.
+
+    Raises:
+        UnknownNameError: there is no such target or provider.
+        InputFileError: the file or the images cannot be read.
+        ExportError: the file is no classifier of images.
+        RunnerError: ONNX Runtime refuses the file or the provider.
+    """
+    from elfatt_deploy.graph import adopt, lint
+
+    check_provider(provider)
+    target = recipes.target(target_name)
+    paths, name = preprocessing.parity_images(images)
+    progress("reading the ONNX file")
+    adopted = adopt.adopt(path)
+    height, width = adopt.asked_size(adopted, None, None, ONNX_INPUT_SIZE)
+    recipe = Preprocessing(height=height, width=width, crop_share=ONNX_CROP)
+    findings = lint.findings(adopted.model, target)
+    progress("comparing with the file not optimised")
+    inputs = golden_files.gather_inputs(recipe, paths, name)
+    report = prove.against_plain(
+        adopted.model.SerializeToString(), inputs, adopted.batch, provider=provider
+    )
+    return Outcome(parity=report, bundle=None, findings=findings)

@@ -1,0 +1,112 @@
+"""What an export is asked for, and what an export or a check came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from elfatt_deploy import bundles
+from elfatt_deploy.artifacts import (
+    Bundle,
+    Counts,
+    ModelIdentity,
+    ParityReport,
+    Preprocessing,
+    Weights,
+)
+from elfatt_deploy.parity.locate import TapError
+from elfatt_deploy.recipes import Target
+
+Progress = Callable[[str], None]
+
+
+def silent(stage: str) -> None:
+    """Show nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export.
+
+    Args:
+        model: a registered name, `package.module:function`, `timm/NAME`, or an ONNX file.
+        settings: `key=value` texts that change its configuration.
+        height: input rows; None means the model's own size.
+        width: input columns; None means the model's own size.
+        batch: a fixed batch size, or `dynamic`; None means 1, or what an ONNX file has.
+        precision: precision of the graph.
+        target: a name of `profiles/targets.toml`.
+        weights: a checkpoint; None means seeded random weights, or those of your own module.
+        pretrained: whether the published weights are fetched.
+        key_map: `package.module:function` from a key of the checkpoint to one of the model.
+        swap_halves: whether the checkpoint has the halves of ELFATT in the other order.
+        seed: seed of the random weights.
+        images: folder of images for parity; None means the sample photographs.
+        output: folder in which the bundle's folder is made.
+    """
+
+    model: str
+    settings: tuple[str, ...] = ()
+    height: int | None = None
+    width: int | None = None
+    batch: int | str | None = None
+    precision: str = "fp32"
+    target: str = "jp6"
+    weights: Path | None = None
+    pretrained: bool = False
+    key_map: str | None = None
+    swap_halves: bool = False
+    seed: int = 0
+    images: Path | None = None
+    output: Path = Path("bundles")
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the model is an ONNX file from elsewhere."""
+        return self.model.endswith(".onnx")
+
+    def folder(self, height: int, width: int, batch: int | str) -> Path:
+        """Return the folder of the bundle."""
+        name = Path(self.model).stem if self.is_onnx else self.model
+        return self.output / bundles.folder_name(
+            name, self.settings, height, width, batch, self.precision, self.target
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPlan:
+    """Everything about an export but the module and its inputs; see `ExportRequest`."""
+
+    folder: Path
+    identity: ModelIdentity
+    weights: Weights
+    preprocessing: Preprocessing
+    target: Target
+    batch: int | str
+    precision: str = "fp32"
+    image_source: str = ""
+    counts: Counts | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an export or a check came to.
+
+    Args:
+        parity: the comparison with the reference.
+        bundle: the bundle; None where an export failed parity, for then none is left, and where an
+            ONNX file was checked.
+        findings: what does not fit the target, a line each.
+        layers: how far each named inner tensor is off, where that was asked for.
+    """
+
+    parity: ParityReport
+    bundle: Bundle | None
+    findings: tuple[str, ...] = ()
+    layers: tuple[TapError, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether parity holds and the file fits its target."""
+        return self.parity.passed and not self.findings

@@ -1,0 +1,54 @@
+"""A report of the attention micro-benchmark made of invented times."""
+
+from __future__ import annotations
+
+import pytest
+
+from elfatt_deploy.bench import attention_report, timing
+from elfatt_deploy.bench.attention import AttentionRequest, Prepared
+from elfatt_deploy.bench.machine import Machine
+from elfatt_deploy.bench.records import Unavailable
+
+SIZES = ((14, 14), (28, 28), (56, 56))
+
+
+def _report(
+    attentions=("elfatt", "global"),
+    sizes=SIZES,
+    *,
+    exponents=None,
+    refused=(),
+    rounds=6,
+    interrupted=False,
+    plot=None,
+):
+    request = AttentionRequest(attentions=attentions, sizes=sizes, plot=plot)
+    exponents = exponents or {"global": 2}
+    prepared, samples = [], []
+    for cell in request.cells:
+        if cell.name in refused:
+            prepared.append(Prepared(cell=cell, refused=Unavailable(reason="too large")))
+            continue
+        prepared.append(Prepared(cell=cell, run=lambda: None))
+        time_ms = 1e-3 * cell.tokens ** exponents.get(cell.attention, 1)
+        times = [time_ms * (1 + 0.01 * (number % 3)) for number in range(rounds)]
+        samples.append(timing.Samples(times_ms=tuple(times), rounds=tuple(range(rounds))))
+    return attention_report.report(
+        request,
+        prepared,
+        timing.Timing(
+            cells=tuple(samples),
+            rounds=rounds,
+            warm_up_runs=(3,) * len(samples),
+            interrupted=interrupted,
+        ),
+        machine=Machine(cpu="Test CPU", cores=8, virtual=False, system="Linux", load=0.1),
+        versions={"onnxruntime": "1.2.3"},
+        started="2030-01-02T03:04:05+00:00",
+    )
+
+
+@pytest.fixture(scope="session")
+def made_report():
+    """Return a function that makes a report; times are a power of the tokens."""
+    return _report
