@@ -2,12 +2,12 @@
 
     python docs/matrix.py [--models NAME ...] [--results FILE]
 
-Each cell is the outcome of `export`: graph, lint of the file for that target, and parity of ONNX
-Runtime with PyTorch on photographs and noise. Targets of the same opset share a file, which is
-linted for each of them. Models are exported once with a dynamic batch for every opset and once with
-batch 1 for the default target. The parser of TensorRT for RTX, where it is installed, reads every
-file of the default opset; it needs no GPU. Results are kept in a file, so that an interrupted run
-goes on where it stopped.
+Each cell is the outcome of an export: graph, lint of the file for that target, and parity of ONNX
+Runtime with PyTorch on two photographs and two noise images. Targets of the same opset share a
+file, which is linted for each of them. Models are exported once with a dynamic batch for every
+opset and once with batch 1 for the default target. The parser of TensorRT for RTX, where it is
+installed, reads the dynamic file of the default opset; it needs no GPU. Results are kept in a file,
+so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from elfatt_deploy import recipes
+from elfatt_deploy import preprocessing, recipes
+from elfatt_deploy.artifacts import ModelIdentity, to_document
 from elfatt_deploy.errors import ElfattDeployError, ExportError
+from elfatt_deploy.golden import gather_inputs
 from elfatt_deploy.graph import lint, summary
-from elfatt_deploy.models import registry
-from elfatt_deploy.pipeline import ExportRequest, export_bundle
+from elfatt_deploy.models import registry, weights
+from elfatt_deploy.pipeline import ExportPlan, export_module
 
 HERE = Path(__file__).parent
 DEFAULT = "jp6"
@@ -51,6 +53,38 @@ def main() -> None:
 
 def outcomes(name: str) -> dict[str, str]:
     """Return what became of one model: target (or `batch 1`, `RTX parser`) -> ok or the reason."""
+    spec = registry.get(name)
+    height, width = spec.size(None, None)
+    model, source = weights.built(spec, height, width, weights.WeightChoice())
+    recipe = spec.preprocessing(height, width)
+    inputs = gather_inputs(recipe, preprocessing.photograph_paths()[:2], "photos")
+    identity = ModelIdentity(
+        name=name,
+        family=spec.family,
+        builder=spec.builder,
+        settings={},
+        config=to_document(spec.config),
+        height=height,
+        width=width,
+    )
+
+    def exported(batch: int | str, target: str, folder: str) -> Path | str:
+        plan = ExportPlan(
+            folder=Path(folder) / "bundle",
+            identity=identity,
+            weights=source,
+            preprocessing=recipe,
+            target=recipes.target(target),
+            batch=batch,
+        )
+        try:
+            outcome = export_module(model, inputs, plan)
+        except ExportError as error:
+            return " ".join(error.message.split())
+        if outcome.bundle is None:
+            return f"parity fails: {outcome.parity.first_divergence}"
+        return outcome.bundle.model_path
+
     cells: dict[str, str] = {}
     by_opset: dict[int, list[str]] = {}
     for target in recipes.targets().values():
@@ -58,30 +92,17 @@ def outcomes(name: str) -> dict[str, str]:
     for targets in by_opset.values():
         first = DEFAULT if DEFAULT in targets else targets[0]
         with tempfile.TemporaryDirectory() as folder:
-            made = exported(name, "dynamic", first, Path(folder))
+            made = exported("dynamic", first, folder)
             cells[first] = made if isinstance(made, str) else "ok"
-            for target in targets:
-                if target != first:
-                    cells[target] = made if isinstance(made, str) else fits(made, target)
+            for other in targets:
+                if other != first:
+                    cells[other] = made if isinstance(made, str) else fits(made, other)
             if first == DEFAULT:
                 cells["RTX parser"] = made if isinstance(made, str) else parsed(made)
     with tempfile.TemporaryDirectory() as folder:
-        made = exported(name, 1, DEFAULT, Path(folder))
+        made = exported(1, DEFAULT, folder)
         cells["batch 1"] = made if isinstance(made, str) else "ok"
     return cells
-
-
-def exported(name: str, batch: int | str, target: str, folder: Path) -> Path | str:
-    """Return the ONNX file of a model, or why there is none."""
-    try:
-        outcome = export_bundle(
-            ExportRequest(model=name, batch=batch, target=target, output=folder)
-        )
-    except ExportError as error:
-        return " ".join(error.message.split())
-    if outcome.bundle is None:
-        return f"parity fails: {outcome.parity.first_divergence}"
-    return outcome.bundle.model_path
 
 
 def fits(path: Path, target: str) -> str:

@@ -13,19 +13,20 @@ from elfatt_deploy.cli import options, output
 
 #: package -> (distributions that bring it, what it enables)
 _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "torch": (("torch",), "export, eval: agreement with torch"),
-    "onnx": (("onnx",), "export, check"),
-    "onnxslim": (("onnxslim",), "export"),
-    "onnxruntime": (("onnxruntime", "onnxruntime-gpu"), "export, check, eval"),
+    "torch": (("torch",), "export, bench, eval: agreement with torch"),
+    "onnx": (("onnx",), "export, check, bench"),
+    "onnxslim": (("onnxslim",), "export, bench"),
+    "onnxruntime": (("onnxruntime", "onnxruntime-gpu"), "export, check, eval, bench"),
     "safetensors": (("safetensors",), "export --weights FILE.safetensors"),
     "PIL": (("pillow",), "export, eval: reading images"),
     "skimage": (("scikit-image",), "export without --images: sample photographs"),
+    "timm": (("timm",), "export --model timm/NAME"),
     "tensorrt_rtx": (("tensorrt-rtx",), "no verb of this version"),
     "tensorrt": (("tensorrt",), "no verb of this version"),
     "cuda": (("cuda-python",), "no verb of this version"),
     "pycuda": (("pycuda",), "no verb of this version"),
     "jtop": (("jetson-stats",), "no verb of this version"),
-    "matplotlib": (("matplotlib",), "no verb of this version"),
+    "matplotlib": (("matplotlib",), "bench --plot"),
 }
 _TIMEOUT_S = 60
 

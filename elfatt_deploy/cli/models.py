@@ -209,6 +209,9 @@ def _paper_table(number: int, json: bool) -> int:
         "ours (counted) / the paper's (published, as printed), params in M; - is absent. "
         + _CONVENTION,
     )
+    for row in rows:
+        if row["note"]:
+            output.show(f"{row['method']}: {row['note']}")
     compared = [row for row in rows if row["agree"] is not None]
     output.show(f"{len(compared) - len(disagree)} of {len(compared)} compared rows agree")
     return 1 if disagree else 0

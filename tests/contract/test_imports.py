@@ -17,7 +17,8 @@ VERBS = tuple(typer.main.get_command(app).commands)
 TORCH_FREE = (
     "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
     "bench.attention", "bench.attention_report", "bench.machine", "bench.plot", "bench.records",
-    "bench.stability", "bench.stats", "bench.timing", "cli.app", "evaluation.accuracy", "evaluation.evaluate", "evaluation.imagefolder",
+    "bench.stability", "bench.stats", "bench.timing", "cli.app",
+    "evaluation.accuracy", "evaluation.evaluate", "evaluation.imagefolder",
     "evaluation.loading", "evaluation.log", "evaluation.plan", "evaluation.records",
     "evaluation.reference", "evaluation.subject", "evaluation.tally", "graph.lint",
     "graph.adopt", "graph.simplify", "graph.summary", "models.config", "models.download",

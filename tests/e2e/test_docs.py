@@ -40,8 +40,10 @@ def test_ci_runs_the_line_that_the_readme_shows():
 
 def test_every_verb_and_option_of_the_readme_exists(cli):
     text = (ROOT / "README.md").read_text()
-    calls = re.findall(r"elfatt-deploy (models|export|check|doctor)\b([^\n`#|]*)", text)
-    assert {verb for verb, _ in calls} == {"models", "export", "check", "doctor"}
+    calls = re.findall(r"elfatt-deploy (models|export|check|eval|bench|doctor)\b([^\n`#|]*)", text)
+    assert {verb for verb, _ in calls} == {
+        "models", "export", "check", "eval", "bench", "doctor",
+    }  # fmt: skip
     for verb, rest in calls:
         known = cli(verb, "--help").out
         for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest):

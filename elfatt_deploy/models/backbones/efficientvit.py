@@ -1,10 +1,10 @@
 """EfficientViT, the classification B series: MBConv blocks and ReLU linear attention at two scales.
 
 Source: EfficientViT (arXiv 2205.14756); the state_dict keys are those of its repository
-(`backbone.stages.{s}.op_list.{i}`, `head.op_list.{i}`) or of timm. Maps stay [B, C, H, W]: all but
-a twentieth of the time is in convolutions, and those take their BatchNorm in when the exporter
-folds it. Forms of the attention that reorder, split or regroup its channels were measured: none is
-faster in ONNX Runtime, and all but the plain one cost kernels in the TensorRT-for-RTX builder.
+(`backbone.stages.{s}.op_list.{i}`, `head.op_list.{i}`) or of timm. Maps stay [B, C, H, W]: nine
+tenths of the time on a CPU are convolutions, and the exporter folds their BatchNorm in. Forms of
+the attention that reorder, split or regroup its channels were measured: none is faster in ONNX
+Runtime, and most cost kernels in the TensorRT-for-RTX builder.
 """
 
 from __future__ import annotations
