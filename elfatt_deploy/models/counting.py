@@ -69,7 +69,7 @@ def count(spec: ModelSpec, height: int, width: int) -> Counts:
         ModelError: the configuration or the size is not possible.
     """
     with torch.device("meta"):
-        return count_module(spec.build(height, width), height, width)
+        return count_module(spec.build(height, width).requires_grad_(False), height, width)
 
 
 def count_module(module: nn.Module, height: int, width: int) -> Counts:
