@@ -40,8 +40,8 @@ def tap_modules(model: nn.Module) -> dict[str, nn.Module]:
     """
     folded = {norm for norm, _ in norm_followers(model)}
     return {
-        # the exporter takes a name of digits alone for a number
-        f"module.{name}" if name.isdigit() else name: module
+        # the exporter takes a name of digits alone for a number; two names are taken
+        f"module.{name}" if name.isdigit() or name in (INPUT, OUTPUT) else name: module
         for name, module in _callable_children(model, "")
         if name not in folded
     }
@@ -65,6 +65,7 @@ def tapped(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
         def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
             if isinstance(output, Tensor):
+                seen.pop(name, None)  # of a module that runs twice, the last run counts
                 seen[name] = output
 
         hooks.append(module.register_forward_hook(keep))

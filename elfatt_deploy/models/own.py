@@ -32,6 +32,7 @@ MODEL_GROUP, ATTENTION_GROUP = "elfatt_deploy.models", "elfatt_deploy.attentions
 _TIMM = "timm/"
 _BUILDER = f"{__name__}:build"
 _CONFIGS = ("pretrained_cfg", "default_cfg")
+_SIZE = 224
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +97,16 @@ def resolved(name: str, source: str, *, pretrained: bool = False) -> ModelSpec:
     """Return the model behind `source` with the input size and preprocessing that it states.
 
     Raises:
-        UsageError: it cannot be imported, or gives no module.
+        UsageError: it cannot be imported or gives no module, or published weights are asked for
+            that only timm knows.
         ModelError: it states an input that is no colour image.
         MissingDependency: torch or timm is absent or broken.
     """
+    if pretrained and not source.startswith(_TIMM):
+        raise UsageError(
+            f"no published weights are known of '{source}'",
+            hint="let the function load them, or give a checkpoint with --weights FILE",
+        )
     spec = dataclasses.replace(
         unresolved(name, source), config=OwnConfig(source=source, pretrained=pretrained)
     )
@@ -126,7 +133,7 @@ def build(config: OwnConfig, height: int, width: int) -> nn.Module:
     timm = optional.load("timm")
     name = config.source.removeprefix(_TIMM)
     try:
-        _, own_height, own_width = _timm_config(name).get("input_size", (3, 224, 224))
+        _, own_height, own_width = _timm_config(name).get("input_size", (3, _SIZE, _SIZE))
         size = {} if (height, width) == (own_height, own_width) else {"img_size": (height, width)}
         try:
             module: nn.Module = timm.create_model(name, pretrained=config.pretrained, **size)
@@ -160,9 +167,8 @@ def _module(source: str, height: int | None, width: int | None) -> nn.Module:
             f"'{source}' is a {type(found).__name__}, not a function that returns a module",
             hint="def make(): return my_network, and --model package.module:make",
         )
-    sizes = {"height": height, "width": width} if height and _takes_size(found) else {}
     try:
-        module = found(**sizes)
+        module = found(**_size_arguments(found, height, width))
     except Exception as error:  # a user's function may raise anything
         raise UsageError(
             f"'{source}' fails: {type(error).__name__}: {error}",
@@ -176,12 +182,18 @@ def _module(source: str, height: int | None, width: int | None) -> nn.Module:
     return module
 
 
-def _takes_size(function: Any) -> bool:
+def _size_arguments(function: Any, height: int | None, width: int | None) -> dict[str, int]:
+    """Return the size for a function that takes one; where none is known yet, what it must have."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # a function written in C has no signature
-        return False
-    return {"height", "width"} <= set(parameters)
+        return {}
+    if not {"height", "width"} <= set(parameters):
+        return {}
+    if height and width:
+        return {"height": height, "width": width}
+    required = (n for n in ("height", "width") if parameters[n].default is inspect.Parameter.empty)
+    return dict.fromkeys(required, _SIZE)
 
 
 def _stated(module: nn.Module) -> Mapping[str, Any]:
@@ -196,7 +208,7 @@ def _stated(module: nn.Module) -> Mapping[str, Any]:
 
 def _with_input(spec: ModelSpec, stated: Mapping[str, Any]) -> ModelSpec:
     """Return the model with the input size and preprocessing of a timm configuration."""
-    size = tuple(stated.get("input_size") or (3, 224, 224))
+    size = tuple(stated.get("input_size") or (3, _SIZE, _SIZE))
     if len(size) != 3 or size[0] != 3:
         raise ModelError(
             f"{spec.name} states inputs of shape {size}",

@@ -12,7 +12,7 @@ import torch
 from elfatt_deploy import bundles
 from elfatt_deploy.artifacts import ModelIdentity, Weights
 from elfatt_deploy.errors import CheckpointError, InputFileError
-from elfatt_deploy.models import checkpoints, registry, seeded
+from elfatt_deploy.models import checkpoints, own, registry, seeded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,6 +84,8 @@ def rebuilt(identity: ModelIdentity, weights: Weights, path: Path | None) -> nn.
         UsageError: the model is not known here, or the bundle comes from an ONNX file.
     """
     spec = registry.get(identity.name).configured(identity.settings)
+    if isinstance(spec.config, own.OwnConfig) and identity.config.get("pretrained"):
+        spec = own.resolved(spec.name, spec.config.source, pretrained=True)
     seed = weights.seed
     if seed is None and path is None:
         raise InputFileError(
@@ -115,5 +117,6 @@ def _digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, value in model.state_dict().items():
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        values = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return digest.hexdigest()

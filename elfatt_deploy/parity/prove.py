@@ -94,7 +94,8 @@ def reference_logits(
         if logits.ndim != 2 or len(logits) != size:
             raise RunnerError(
                 f"{runner.name} gives an output of shape {logits.shape} for {size} images",
-                hint="the output must be logits [B, classes]",
+                hint="the output must be logits [B, classes]; where only the number of rows is "
+                "wrong, the batch size was frozen when the file was made",
             )
         outputs.append(logits)
     return np.concatenate(outputs)[: len(images)]

@@ -92,7 +92,8 @@ def export_bundle(request: ExportRequest, progress: Progress = silent) -> Outcom
 
 def _check_weights(request: ExportRequest) -> None:
     """Refuse options on weights that do not go together, and a file that is not there."""
-    if request.weights is None and (request.key_map or request.swap_halves):
+    named = request.weights is not None or request.pretrained
+    if not named and (request.key_map or request.swap_halves):
         raise UsageError("--key-map and --swap-halves change a checkpoint: give --weights too")
     if request.pretrained and request.weights is not None:
         raise UsageError("--pretrained and --weights both name weights: give one of them")

@@ -110,6 +110,55 @@ def test_export_without_a_package_exits_3_and_names_the_extra(package, program):
     assert re.search(rf'next: pip install .*\[{optional.EXTRA_OF[package]}\]"', result.err)
 
 
+@pytest.fixture
+def onnx_file(tmp_path):
+    """Return a classifier of 32x32 images that was made without torch."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(0).standard_normal((3 * 32 * 32, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"], name="flatten"),
+            helper.make_node("MatMul", ["flat", "w"], ["y"], name="head"),
+        ],
+        "foreign",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 32, 32))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 5))],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    return "foreign.onnx"
+
+
+def test_an_onnx_file_needs_neither_torch_nor_a_simplifier(onnx_file, program):
+    without = ("torch", "onnxslim", "safetensors")
+    exported = program("export", "--model", onnx_file, without=without)
+    assert (exported.code, exported.err) == (0, "")
+    for path in (onnx_file, "bundles/foreign-32-b1-fp32-jp6"):
+        checked = program("check", path, without=without)
+        assert (checked.code, checked.err) == (0, "")
+        assert checked.out.count(" pass") == 2
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"], ids=lambda p: f"no {p}")
+def test_an_onnx_file_without_a_package_exits_3_and_names_the_extra(package, onnx_file, program):
+    for arguments in (("export", "--model", onnx_file), ("check", onnx_file)):
+        result = program(*arguments, without=(package,))
+        assert (result.code, result.out) == (3, "")
+        assert f"error: the package '{package}' is not installed" in result.err
+
+
+def test_an_own_model_without_torch_exits_3_and_names_the_extra(program, tmp_path):
+    (tmp_path / "nets.py").write_text("def make(): return None\n")
+    for verb in (("export", "--model"), ("models",)):
+        result = program(*verb, "nets:make", without=("torch",))
+        assert (result.code, result.out) == (3, "")
+        assert "error: the package 'torch' is not installed" in result.err
+
+
 def test_models_never_loads_torch_for_stored_counts(python):
     code = """
 import sys

@@ -88,7 +88,7 @@ def test_models_lists_every_name_with_its_counts(cli):
     assert entry["input_size"] == 224
 
 
-@pytest.mark.parametrize(("table", "rows"), [(1, 12), (2, 4), (3, 4), (4, 6), (5, 5)])
+@pytest.mark.parametrize(("table", "rows"), [(1, 38), (2, 4), (3, 4), (4, 6), (5, 5)])
 def test_tables_agree_with_the_paper_to_the_printed_digit(cli, table, rows):
     result = cli("models", "--table", table)
     assert result.code == 0
@@ -98,7 +98,13 @@ def test_tables_agree_with_the_paper_to_the_printed_digit(cli, table, rows):
     assert len(ours) == rows
     for row in ours:
         for key in ("params", "gflops_nfa", "gflops_fa"):
-            assert row[key] == row[f"paper_{key}"]
+            assert row[key] == (row[f"paper_{key}"] or None)  # the paper has a dash in places
+
+
+def test_the_table_says_that_the_selective_scan_is_not_counted(cli):
+    shown = cli("models", "--table", 1).out
+    assert "VMamba-T: the selective scan is not counted" in shown
+    assert shown.count("VMamba-T:") == 1
 
 
 def test_a_disagreeing_table_exits_1(cli, monkeypatch):
@@ -116,10 +122,32 @@ def test_a_disagreeing_table_exits_1(cli, monkeypatch):
 def test_a_model_shows_its_levels(cli):
     document = json.loads(cli("models", "cswin_b_elfatt", "--resolution", "384", "--json").out)
     assert [level["rows"] for level in document["levels"]] == [96, 48, 24, 12]
-    assert [level["block_side"] for level in document["levels"]] == [24, 24, 24, None]
-    assert document["levels"][2]["attention"][:3] == ["global", "elfatt", "global"]
+    assert [level["window"] for level in document["levels"]] == [24, 24, 24, None]
+    assert document["levels"][2]["blocks"][:3] == ["global", "elfatt", "global"]
 
 
+@pytest.mark.parametrize(
+    ("model", "third", "window"),
+    [
+        ("cswin_t_elfatt", "global / elfatt in turn", "14"),
+        ("cswin_b_local", "local", "7"),
+        ("swin_b_agent", "2 agent, 16 local", "7"),
+        ("swin_t_flatten", "local", "7"),
+        ("efficientvit_b2", "1 mbconv, 4 context + mbconv", "-"),
+        ("convnext_t", "depthwise 7x7", "-"),
+        ("vmamba_t", "selective scan", "-"),
+    ],
+)
+def test_the_levels_of_each_family_are_told_in_words(cli, model, third, window):
+    result = cli("models", model)
+    assert (result.code, result.err) == (0, "")
+    line = next(line for line in result.out.splitlines() if line.split()[:1] == ["3"])
+    assert line.split()[1] == "14x14"
+    assert f" {third} " in line
+    assert line.split()[-1] == window
+
+
+@pytest.mark.slow
 def test_stored_counts_are_those_of_the_models():
     """`models` answers from stored counts; they must be what the models give."""
     from elfatt_deploy import recipes

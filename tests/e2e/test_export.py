@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -17,8 +18,8 @@ from elfatt_deploy import bundles, recipes
 from elfatt_deploy.artifacts import ModelIdentity, Preprocessing, Weights
 from elfatt_deploy.errors import ExportError, InputFileError, RunnerError
 from elfatt_deploy.export import rewrites
-from elfatt_deploy.export.golden import GoldenInputs
-from elfatt_deploy.models import seeded
+from elfatt_deploy.golden import GoldenInputs
+from elfatt_deploy.models import registry, seeded
 from elfatt_deploy.parity import compare
 from elfatt_deploy.pipeline import (
     ExportPlan,
@@ -63,6 +64,71 @@ def test_tiny_model_exports_for_every_target(tiny_model, tmp_path, target, batch
     assert _files(tmp_path) == [outcome.bundle.path.name]
 
 
+ATTENTION = {"embed_dim": 16, "depths": (1, 1, 2, 2), "heads": (2, 2, 2, 2), "classes": 10}
+SMALL = {
+    "cswin": ATTENTION,
+    "swin": ATTENTION,
+    "convnext": {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 32), "classes": 10},
+    "efficientvit": {
+        "widths": (8, 8, 8, 16, 16), "depths": (1, 1, 1, 1, 2), "head_dim": 8,
+        "head_widths": (16, 16), "classes": 10,
+    },
+    "vmamba": {"depths": (1, 1, 1, 1), "dims": (16, 16, 32, 32), "classes": 10},
+}  # fmt: skip
+
+
+@pytest.fixture
+def small_of():
+    """Return a function that registers a small model of the shape of another one."""
+    names = []
+
+    def register(model):
+        spec = registry.get(model)
+        config = dataclasses.replace(spec.config, **SMALL[model.partition("_")[0]])
+        small = dataclasses.replace(spec, name=f"small_{model}", config=config)
+        names.append(registry.register_model(small).name)
+        return small.name
+
+    yield register
+    for name in names:
+        del registry._extra_models[name]
+
+
+@pytest.mark.parametrize("target", ["jp4", "jp6"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(f"cswin_t_{name}" for name in registry.ATTENTIONS if name != "elfatt"),
+        *(f"swin_t_{name}" for name in registry.ATTENTIONS),
+        *("swin_b_agent", "swin_t_localtimm", "convnext_t", "convnext_t_timm"),
+        *("efficientvit_b2", "efficientvit_b2_timm", "vmamba_t"),
+    ],
+)
+def test_a_small_model_of_every_kind_exports_for_old_and_new_tensorrt(
+    model, target, small_of, tmp_path
+):
+    """On maps that windows do not divide, at a batch that is not the traced one."""
+    outcome = export_bundle(
+        ExportRequest(
+            model=small_of(model),
+            height=72,
+            width=104,
+            batch="dynamic",
+            target=target,
+            output=tmp_path,
+        )
+    )
+    assert outcome.passed
+    assert all(row.max_abs < 2e-5 for row in outcome.parity.rows)
+    checked = check_bundle(outcome.bundle.path, layers=True)
+    assert checked.passed
+    assert [layer.name for layer in checked.layers] == list(outcome.bundle.manifest.taps)
+    assert not any(layer.diverges for layer in checked.layers)
+    counts = outcome.bundle.manifest.counts
+    assert counts.params > 0
+    assert counts.macs > counts.softmax_attention_macs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, "dynamic"])
 @pytest.mark.parametrize(
@@ -101,7 +167,15 @@ def test_default_bundle_gives_the_golden_logits(tmp_path, golden_folder, golden_
 def test_manifest_says_what_the_file_is(tiny_request):
     outcome = export_bundle(tiny_request)
     document = json.loads((outcome.bundle.path / "manifest.json").read_text())
-    assert document["weights"] == {"source": "random(0)", "sha256": None}
+    assert document["weights"] == {
+        "source": "random(0)",
+        "sha256": None,
+        "url": "",
+        "key_map": None,
+        "swap_halves": False,
+        "resized": [],
+    }
+    assert document["rewrites"] == list(rewrites.REWRITES)
     assert document["preprocessing"]["interpolation"] == "bicubic"
     assert document["counts"]["params"] > 0
     assert set(document["files"]) == {"model.onnx", "golden.npz"}

@@ -49,6 +49,15 @@ def _build(name):
     return spec.build(*spec.size(None, None))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Keep the time of the folder the same on a busy machine: threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def case(request, golden_image):
     """One model with seed-0 weights, its description, its vectors and its input."""

@@ -1,6 +1,8 @@
-"""What the unit tests share: a small CSWin and tiny ONNX graphs."""
+"""What the unit tests share: a small CSWin, a small Swin and tiny ONNX graphs."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 from hypothesis import settings
@@ -49,6 +51,22 @@ def small_net():
     torch.set_num_threads(1)
     yield build
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def small_swin(small_net):
+    """Return a function that builds a small Swin with seeded weights."""
+    from elfatt_deploy.models import registry, seeded
+    from elfatt_deploy.models.backbones import swin
+
+    def build(attention="local", height=64, width=64, **changes):
+        fields = {"embed_dim": 8, "depths": (2, 1, 2, 1), "heads": (2,) * 4, "classes": 10}
+        config = registry.get(f"swin_t_{attention}").config
+        net = swin.build(dataclasses.replace(config, **{**fields, **changes}), height, width)
+        seeded.fill(net)
+        return net
+
+    return build
 
 
 @pytest.fixture(scope="session")

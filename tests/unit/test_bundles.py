@@ -235,6 +235,35 @@ def test_a_report_passes_only_with_rows_that_all_pass(rows, passed):
     assert dataclasses.replace(REPORT, rows=rows).passed is passed
 
 
-@pytest.mark.parametrize(("source", "random"), [("random(3)", True), ("cswin.pth", False)])
-def test_seeded_weights_are_told_from_a_checkpoint(source, random):
-    assert Weights(source=source).random is random
+@pytest.mark.parametrize(
+    ("source", "random", "seed"),
+    [
+        ("random(3)", True, 3),
+        ("module(12)", False, 12),
+        ("cswin.pth", False, None),
+        ("random(3).pth", True, None),
+        ("module.safetensors", False, None),
+    ],
+)
+def test_the_seed_of_weights_is_told_from_the_name_of_a_file(source, random, seed):
+    weights = Weights(source=source)
+    assert (weights.random, weights.seed) == (random, seed)
+
+
+def test_a_manifest_of_before_the_source_of_weights_was_told_reads_back():
+    document = artifacts.to_document(_manifest({}))
+    document["weights"] = {"source": "random(0)", "sha256": None}
+    assert artifacts.from_document(BundleManifest, document, "here") == _manifest({})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "name"),
+    [
+        ("swin_t_local", (), "swin_t_local-224-b1-fp32-jp6"),
+        ("pack.nets:make", (), "pack.nets.make-224-b1-fp32-jp6"),
+        ("timm/resnet18", (), "timm.resnet18-224-b1-fp32-jp6"),
+        ("timm/vit.augreg", ("window=8",), "timm.vit.augreg.window-8-224-b1-fp32-jp6"),
+    ],
+)
+def test_the_folder_of_a_bundle_is_one_plain_name(model, settings, name):
+    assert bundles.folder_name(model, settings, 224, 224, 1, "fp32", "jp6") == name

@@ -38,7 +38,7 @@ class AgentAttention(Branch):
         """Make the branch; B1 and B2 come from six small tensors.
 
         Raises:
-            ModelError: the number of agents is not a square, or exceeds the tokens of a side.
+            ModelError: the number of agents is not a square.
         """
         super().__init__()
         self.channels, self.heads, self.agents = channels, heads, agents

@@ -113,6 +113,9 @@ class _Folded(FocusedLinearAttention):
         k = torch.maximum(k + self.position, self.floor)
         return cast(Tensor, join_heads(self.product(q, k, v)) + self.conv(v))
 
+    def gains(self) -> None:  # type: ignore[override]
+        return None  # they are in the projection
+
     def exported(self) -> Branch:
         return self
 

@@ -11,6 +11,7 @@ import pytest
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.attention.context import AttentionContext
+from elfatt_deploy.models.config import CSWinConfig, SwinConfig
 from elfatt_deploy.models.registry import Attention
 
 CONTEXT = AttentionContext(
@@ -49,24 +50,37 @@ def mechanism(monkeypatch):
     return register
 
 
-def test_the_names_are_each_backbone_with_each_attention_and_the_ablations():
-    attentions = ("local", "global", "effatt", "elfatt")
+def test_the_names_are_each_backbone_with_each_attention_the_ablations_and_the_others():
+    attentions = ("local", "global", "flatten", "agent", "effatt", "elfatt")
     suffixes = ("196", "nolepe", "c1_0", "c1_25", "c1_75", "l1234")
+    backbones = [f"{family}_{size}" for family in ("cswin", "swin") for size in "tb"]
     assert set(registry.models()) == {
-        *(f"cswin_{size}_{attention}" for size in "tb" for attention in attentions),
+        *(f"{backbone}_{attention}" for backbone in backbones for attention in attentions),
         *(f"cswin_t_elfatt_{suffix}" for suffix in suffixes),
+        *("swin_t_localtimm", "swin_b_localtimm", "convnext_t", "convnext_t_timm", "vmamba_t"),
+        *("efficientvit_b2", "efficientvit_b2_288", "efficientvit_b2_timm"),
     }
     assert all(spec.name == name for name, spec in registry.models().items())
+
+
+ODD = ("elfatt", "elfatt", "elfatt", "elfatt", "global", "elfatt", "global")
 
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
-        ("cswin_t_elfatt", ("elfatt", "elfatt", "elfatt", "elfatt", "global", "elfatt", "global")),
+        *((f"{backbone}_elfatt", ODD) for backbone in ("cswin_t", "cswin_b", "swin_t", "swin_b")),
         ("cswin_t_effatt", ("effatt", "effatt", "effatt", "effatt", "global", "effatt", "global")),
-        ("cswin_b_elfatt", ("elfatt", "elfatt", "elfatt", "elfatt", "global", "elfatt", "global")),
+        ("swin_b_effatt", ("effatt", "effatt", "effatt", "effatt", "global", "effatt", "global")),
         ("cswin_t_global", ("global",) * 7),
+        ("swin_t_global", ("global",) * 7),
         ("cswin_b_local", ("local",) * 7),
+        ("swin_b_local", ("local",) * 7),
+        ("cswin_t_flatten", ("flatten",) * 4 + ("local",) * 3),
+        ("swin_b_flatten", ("flatten",) * 4 + ("local",) * 3),
+        ("cswin_b_agent", ("agent",) * 4 + ("local",) * 3),
+        ("swin_t_agent", ("agent",) * 6 + ("local",)),
+        ("swin_b_agent", ("agent",) * 5 + ("local",) * 2),
         ("cswin_t_elfatt_l1234", ("elfatt",) * 7),
     ],
 )
@@ -74,6 +88,42 @@ def test_each_model_has_its_mechanism_where_the_paper_puts_it(name, pattern):
     config = registry.get(name).config
     places = ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 17), (4, 0))
     assert tuple(config.mechanism(level, index) for level, index in places) == pattern
+
+
+def test_swin_b_agent_has_agents_in_the_first_two_blocks_of_level_three():
+    config = registry.get("swin_b_agent").config
+    assert [config.mechanism(3, index) for index in range(4)] == ["agent"] * 2 + ["local"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "lepe"),
+    [
+        ("cswin_t_local", CSWinConfig, True),
+        ("swin_t_local", SwinConfig, False),
+        ("swin_t_flatten", SwinConfig, False),
+        ("swin_b_agent", SwinConfig, False),
+        ("swin_t_global", SwinConfig, True),
+        ("swin_b_effatt", SwinConfig, True),
+        ("swin_b_elfatt", CSWinConfig, True),
+    ],
+)
+def test_swin_elfatt_has_the_cswin_backbone_and_swins_own_attentions_no_lepe(name, backbone, lepe):
+    config = registry.get(name).config
+    assert type(config) is backbone
+    assert config.lepe is lepe
+
+
+@pytest.mark.parametrize("name", ["swin_t_local", "swin_b_local", "efficientvit_b2", "convnext_t"])
+def test_the_model_with_the_keys_of_timm_is_the_same_otherwise(name):
+    spec = registry.get(name)
+    other = registry.get(f"{name}timm" if name.startswith("swin") else f"{name}_timm")
+    assert (spec.config.keys, other.config.keys) == ("official", "timm")
+    same = dataclasses.replace(other.config, keys="official")
+    if name == "efficientvit_b2":
+        assert same.division_eps == 1e-5
+        same = dataclasses.replace(same, division_eps=1e-15)
+    assert same == spec.config
+    assert (spec.crop_share, spec.input_size) == (other.crop_share, other.input_size)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +136,32 @@ def test_an_unknown_model_lists_the_nearest(name, near):
     assert "elfatt-deploy models" in caught.value.hint
 
 
-@pytest.mark.parametrize(("side", "share"), [(224, 0.9), (256, 0.9), (384, 1.0)])
-def test_the_crop_is_that_of_the_backbones_evaluation(side, share):
-    recipe = registry.get("cswin_t_elfatt").preprocessing(side, side)
+@pytest.mark.parametrize(
+    ("name", "side", "share"),
+    [
+        ("cswin_t_elfatt", 224, 0.9),
+        ("cswin_t_elfatt", 256, 0.9),
+        ("cswin_t_elfatt", 384, 1.0),
+        ("swin_t_local", 224, 0.875),
+        ("swin_t_local", 384, 1.0),
+        ("convnext_t", 224, 0.875),
+        ("vmamba_t", 224, 0.875),
+        ("efficientvit_b2", 224, 0.95),
+        ("efficientvit_b2", 384, 0.95),
+    ],
+)
+def test_the_crop_is_that_of_the_official_evaluation(name, side, share):
+    recipe = registry.get(name).preprocessing(side, side)
     assert (recipe.height, recipe.width, recipe.crop_share) == (side, side, share)
     assert recipe.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [((None, None), (288, 288)), ((320, None), (320, 288)), ((224, 256), (224, 256))],
+)
+def test_the_input_size_is_what_was_asked_for_else_the_models_own(asked, size):
+    assert registry.get("efficientvit_b2_288").size(*asked) == size
 
 
 def test_a_registered_model_is_found_and_its_name_is_taken():
@@ -115,10 +186,42 @@ def test_a_registered_attention_gives_a_model_of_every_backbone(mechanism, small
     from elfatt_deploy.models.attention import softmax
 
     mechanism(softmax.branches)
-    assert {"cswin_t_mine", "cswin_b_mine"} <= set(registry.models())
+    names = {f"{backbone}_mine" for backbone in ("cswin_t", "cswin_b", "swin_t", "swin_b")}
+    assert names <= set(registry.models())
     assert registry.get("cswin_b_mine").summary == "my own"
     spec = dataclasses.replace(registry.get("cswin_t_mine"), config=small_config("mine"))
     assert spec.build(32, 32).head.out_features == 10
+    small = {"embed_dim": 16, "depths": (1, 1, 1, 1), "heads": (2, 2, 2, 2), "classes": 10}
+    spec = registry.get("swin_t_mine")
+    swin = dataclasses.replace(spec, config=dataclasses.replace(spec.config, **small))
+    assert swin.build(32, 32).head.out_features == 10
+
+
+def test_an_attention_may_be_another_one_on_swin(mechanism):
+    from elfatt_deploy.models.attention import softmax
+
+    mechanism(softmax.branches)
+    entry = dataclasses.replace(
+        registry.ATTENTIONS["mine"], on_swin="elfatt_deploy.models.attention.effatt:branches"
+    )
+    registry.register_attention("other", entry)
+    swin = dataclasses.replace(CONTEXT, backbone="swin")
+    kinds = [type(registry.attention_branches("other", c)[0]).__name__ for c in (CONTEXT, swin)]
+    assert kinds == ["WindowAttention", "LinearAttention"]
+
+
+def test_a_block_of_cswin_keeps_no_order_of_the_tokens():
+    spec = registry.get("cswin_t_elfatt")
+    config = dataclasses.replace(
+        spec.config, embed_dim=16, depths=(1,) * 4, heads=(2,) * 4, attention="windows",
+        levels="1",
+    )  # fmt: skip
+    registry.register_attention(
+        "windows",
+        Attention(branches="elfatt_deploy.models.attention.swin:branches", summary=""),
+    )
+    with pytest.raises(UsageError, match="attention 'windows' asks for an order of the tokens"):
+        dataclasses.replace(spec, config=config).build(224, 224)
 
 
 def test_an_unknown_attention_lists_the_nearest():
@@ -157,6 +260,8 @@ def test_an_import_string_that_leads_nowhere_is_a_usage_error_that_names_it(targ
         ("effatt", 0.5, (16,)),
         ("global", 0.5, (16,)),
         ("local", 0.5, (8, 8)),
+        ("flatten", 0.5, (16,)),
+        ("agent", 0.5, (16,)),
     ],
 )
 def test_the_branches_of_each_mechanism_share_the_channels(attention, ratio, channels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from elfatt_deploy.parity.compare import Golden
+from elfatt_deploy.golden import Golden
 from elfatt_deploy.runners.base import Runner
 
 CLASSES = 7
