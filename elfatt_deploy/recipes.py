@@ -11,7 +11,7 @@ import functools
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from elfatt_deploy.artifacts import Counts, from_document
 from elfatt_deploy.errors import InputFileError, UnknownNameError
@@ -34,6 +34,11 @@ class Target:
         opset_max: newest opset that it takes.
         max_rank: highest tensor rank; None where there is no limit.
         ops: ops of the default domain that it imports; None means all.
+        fp16: `typed` where the file's types decide the precision; `flags` where an FP32 file is
+            built with the builder's FP16 flag and precision constraints.
+        trtexec: dialect of its trtexec; empty where it has none.
+        sm: compute capabilities of its boards, 87 for 8.7.
+        local: how a depthwise convolution of tokens is written: `convolution` or `shifts`.
     """
 
     name: str
@@ -43,6 +48,10 @@ class Target:
     opset_max: int
     max_rank: int | None = None
     ops: tuple[str, ...] | None = None
+    fp16: Literal["typed", "flags"] = "typed"
+    trtexec: str = ""
+    sm: tuple[int, ...] = ()
+    local: Literal["convolution", "shifts"] = "convolution"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

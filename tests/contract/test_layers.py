@@ -12,9 +12,12 @@ import elfatt_deploy
 ROOT = Path(elfatt_deploy.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
-STAGES = ("models", "export", "graph", "runners", "parity", "evaluation", "bench")
+STAGES = (
+    "models", "export", "graph", "engine", "runners", "parity", "precision", "evaluation", "bench",
+)  # fmt: skip
 SHARED = (
-    "", "artifacts", "bundles", "errors", "golden", "optional", "preprocessing", "recipes", "units",
+    "", "artifacts", "bundles", "errors", "golden", "optional", "preprocessing", "recipes",
+    "transport", "units",
 )  # fmt: skip
 OPTIONAL = {
     "onnx", "onnxruntime", "onnxslim", "PIL", "skimage", "safetensors",
