@@ -144,8 +144,9 @@ class ParityRow:
 
     `max_abs`, `mean_abs` and `p99_abs` are in logits; `scale` is the largest reference logit, by
     which `Tolerance.max_abs` is multiplied where it exceeds 1. `top1` and `top5` are the shares of
-    images that keep their best classes; they are shown and not judged, for a change takes an error
-    of at least half the margin between two classes.
+    images that keep their best classes; they are shown and not judged, for two classes may lie
+    closer than any rounding. `flips` are: images whose best class changes although it leads the
+    second by more than the largest error of the image.
     """
 
     inputs: str
@@ -162,6 +163,7 @@ class ParityRow:
     top5: float
     nonfinite: int
     passed: bool
+    flips: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +183,52 @@ class ParityReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Island:
+    """A node that stays FP32 in mixed precision.
+
+    Args:
+        node: its name in the graph.
+        op: its op.
+        reason: why, in words.
+        local_error: what FP16 does to its result where its inputs are exact, relative; None where a
+            value is lost altogether.
+    """
+
+    node: str
+    op: str
+    reason: str
+    local_error: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionMap:
+    """Which nodes stay FP32, and what that was measured on.
+
+    Args:
+        islands: the nodes, in the order of the graph.
+        limit: relative L2 error of the logits of any image that the search allowed.
+        relative_l2: largest one of the emulated mixed precision with these islands.
+        all_half: the same without any island; None where a logit was not finite.
+        images: number of images.
+        tries: how often the search ran the whole graph.
+    """
+
+    islands: tuple[Island, ...]
+    limit: float
+    relative_l2: float
+    all_half: float | None
+    images: int
+    tries: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BundleManifest:
-    """The manifest of a bundle."""
+    """The manifest of a bundle.
+
+    `parity` is that of the file in ONNX Runtime. With precision `fp16` there are a `precision_map`
+    and the parity of the emulated FP16 as well, for ONNX Runtime proves the graph and not the
+    numerics.
+    """
 
     schema: str
     version: int
@@ -202,6 +248,8 @@ class BundleManifest:
     parity: ParityReport
     versions: dict[str, str]
     files: dict[str, str]
+    precision_map: PrecisionMap | None = None
+    emulation: ParityReport | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

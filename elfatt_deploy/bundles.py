@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from elfatt_deploy import units
 from elfatt_deploy.artifacts import (
@@ -130,6 +131,23 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SchemaError: the file is missing, or holds something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SchemaError(
+            f"{path} is not a JSON document: {error}", hint="export the bundle again"
+        ) from error
+    if not isinstance(document, dict):
+        raise SchemaError(f"{path} is not a JSON object", hint="export the bundle again")
+    return document
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle and verify the digest of every file in it.
 
@@ -144,13 +162,8 @@ def read_bundle(path: Path) -> Bundle:
             f"{path} is not a bundle: it {what}",
             hint="name a folder that 'elfatt-deploy export' wrote",
         )
-    try:
-        document = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SchemaError(
-            f"{manifest_path} is not a JSON document: {error}", hint="export the bundle again"
-        ) from error
-    found = document.get("schema") if isinstance(document, dict) else None
+    document = read_document(manifest_path)
+    found = document.get("schema")
     if found != MANIFEST_SCHEMA:
         raise SchemaError(f"{manifest_path} has schema {found!r}, not {MANIFEST_SCHEMA!r}")
     if document.get("version") != MANIFEST_VERSION:

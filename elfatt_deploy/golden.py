@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from elfatt_deploy.artifacts import Preprocessing
 
 TORCH_REFERENCE = "torch float32"
-_NOISE = 2
+#: the set of images that are noise
+NOISE = "noise"
+_NOISE_IMAGES = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,11 @@ def gather_inputs(recipe: Preprocessing, paths: tuple[Path, ...], name: str) -> 
         InputFileError: a file is not an image that Pillow reads.
     """
     pictures = [preprocessing.load_image(path, recipe) for path in paths]
-    noise = preprocessing.noise_images(_NOISE, recipe)
+    noise = preprocessing.noise_images(_NOISE_IMAGES, recipe)
     return GoldenInputs(
         images=np.concatenate((np.stack(pictures), noise)),
-        names=(*(p.name for p in paths), *(f"noise-{i}" for i in range(_NOISE))),
-        sets=(name,) * len(paths) + ("noise",) * _NOISE,
+        names=(*(p.name for p in paths), *(f"noise-{i}" for i in range(_NOISE_IMAGES))),
+        sets=(name,) * len(paths) + (NOISE,) * _NOISE_IMAGES,
     )
 
 

@@ -50,7 +50,17 @@ def command(
         ),
     ] = None,
     resolution: options.Resolution = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, or fp16 for mixed precision.")
+    ] = "fp32",
+    precision_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--precision-map",
+            metavar="FILE",
+            help="Manifest of an fp16 bundle: what stays FP32 is taken from it, not searched.",
+        ),
+    ] = None,
     target: Annotated[
         str,
         typer.Option(
@@ -72,7 +82,8 @@ def command(
 ) -> int:
     """Export a model to ONNX, prove it against PyTorch, and write a bundle.
 
-    Exit code 1, and no bundle, where ONNX Runtime and PyTorch differ above tolerance.
+    With --precision fp16 the nodes that FP16 harms are found by measurement and stay FP32, and the
+    emulated FP16 must agree too. Exit code 1, and no bundle, where outputs differ above tolerance.
     """
     from elfatt_deploy.pipeline import ExportRequest, export_bundle  # numpy: not for --help
 
@@ -85,6 +96,7 @@ def command(
         batch=options.parse_batch(batch),
         pretrained=pretrained,
         precision=precision,
+        precision_map=precision_map,
         target=target,
         weights=weights,
         key_map=key_map,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elfatt_deploy import units
 from elfatt_deploy.artifacts import to_document
 from elfatt_deploy.cli import output
 
 if TYPE_CHECKING:
+    from elfatt_deploy.artifacts import ParityReport, PrecisionMap
     from elfatt_deploy.pipeline import Outcome
 
 
@@ -22,7 +23,8 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
                 "passed": result.passed,
                 "bundle": str(bundle.path) if bundle else None,
                 "findings": list(result.findings),
-                "parity": {**to_document(result.parity), "passed": result.parity.passed},
+                "parity": _document(result.parity),
+                "emulation": _document(result.emulation) if result.emulation else None,
                 "layers": [to_document(layer) for layer in result.layers],
                 "manifest": to_document(bundle.manifest) if bundle else None,
             },
@@ -42,8 +44,11 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
     return 0 if result.passed else 1
 
 
-def _show_tables(result: Outcome) -> None:
-    report = result.parity
+def _document(report: ParityReport) -> dict[str, Any]:
+    return {**to_document(report), "passed": report.passed}
+
+
+def _show_parity(report: ParityReport) -> None:
     allowed = report.tolerance
     output.show_table(
         f"parity: {report.candidate} against {report.reference}",
@@ -56,6 +61,7 @@ def _show_tables(result: Outcome) -> None:
             "rel. L2",
             "1-cos",
             "top-1/5 %",
+            "flips",
             "NaN",
             "verdict",
         ),
@@ -69,16 +75,40 @@ def _show_tables(result: Outcome) -> None:
                 units.error(row.relative_l2),
                 units.error(1 - row.cosine),
                 f"{units.share(row.top1)}/{units.share(row.top5)}",
+                str(row.flips),
                 str(row.nonfinite),
                 "pass" if row.passed else "FAIL",
             )
             for row in report.rows
         ],
         "max, p99 and mean are absolute errors of the logits; NaN counts NaN and Inf; top-1/5 is "
-        f"agreement with the reference. Allowed: max {units.error(allowed.max_abs)} times the "
-        f"largest logit (at least 1), rel. L2 {units.error(allowed.relative_l2)}, 1-cos "
-        f"{units.error(1 - allowed.cosine)}.",
+        "agreement with the reference, flips the changes of the best class that no rounding "
+        f"explains. Allowed: max {units.error(allowed.max_abs)} times the largest logit (at least "
+        f"1), rel. L2 {units.error(allowed.relative_l2)}, 1-cos {units.error(1 - allowed.cosine)}, "
+        "no flip.",
     )
+
+
+def _show_islands(found: PrecisionMap) -> None:
+    before = "not finite" if found.all_half is None else units.error(found.all_half)
+    output.show(
+        f"mixed precision: {len(found.islands)} nodes stay FP32; emulated FP16 is off by "
+        f"{units.error(found.relative_l2)} of the logits (rel. L2, worst of {found.images} images; "
+        f"{before} with none of them)"
+    )
+    if found.islands:
+        output.show_table(
+            "nodes that stay FP32",
+            ("node", "op", "reason"),
+            [(island.node, island.op, island.reason) for island in found.islands],
+        )
+
+
+def _show_tables(result: Outcome) -> None:
+    report = result.parity
+    _show_parity(report)
+    if result.emulation:
+        _show_parity(result.emulation)
     if result.layers:
         output.show_table(
             "blocks, in order",
@@ -107,4 +137,6 @@ def _show_tables(result: Outcome) -> None:
         f"{graph.opset}, {graph.nodes} nodes, {units.mebibytes(graph.initializer_bytes)} MiB of "
         f"weights, for {manifest.target}"
     )
+    if manifest.precision_map:
+        _show_islands(manifest.precision_map)
     output.show(f"bundle: {result.bundle.path}")

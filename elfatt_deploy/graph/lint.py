@@ -1,4 +1,4 @@
-"""Holds a finished file against its target: opset, ops, ranks, dtypes, names.
+"""Holds a finished file against its target: opset, ops, ranks, types, names.
 
 Reads the file, not the exporter's intention.
 """
@@ -48,7 +48,9 @@ def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
                 f"op {op}: not on the list of target {target.name} "
                 f"({len(users)} nodes, first {users[0]})"
             )
-    found.extend(_rank_findings(model, target))
+    inferred = onnx_module.shape_inference.infer_shapes(model)
+    found.extend(_rank_findings(inferred, target))
+    found.extend(_dtype_findings(inferred, target, opset))
     odd = [n.name for n in model.graph.node if not _SAFE_NAME.fullmatch(n.name)]
     if odd:
         found.append(f"{len(odd)} node names that TensorRT's JSON cannot hold, first {odd[0]!r}")
@@ -69,11 +71,9 @@ def check(model: onnx.ModelProto, target: Target) -> None:
         )
 
 
-def _rank_findings(model: onnx.ModelProto, target: Target) -> list[str]:
+def _rank_findings(inferred: onnx.ModelProto, target: Target) -> list[str]:
     if target.max_rank is None:
         return []
-    onnx_module = optional.load("onnx")
-    inferred = onnx_module.shape_inference.infer_shapes(model)
     ranks = {
         value.name: len(value.type.tensor_type.shape.dim)
         for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
@@ -83,3 +83,49 @@ def _rank_findings(model: onnx.ModelProto, target: Target) -> list[str]:
     if not high:
         return []
     return [f"rank above {target.max_rank}: {len(high)} tensors, first {high[0]}"]
+
+
+def _dtype_findings(inferred: onnx.ModelProto, target: Target, opset: int) -> list[str]:
+    """Say which ops have operands of several types, and which types the target does not take."""
+    types = _types(inferred)
+    found = []
+    for node in inferred.graph.node:
+        for names in _operands_of_one_type(node, opset):
+            kinds = sorted({types[name] for name in names if name in types})
+            if len(kinds) > 1:
+                found.append(
+                    f"op {node.op_type} with operands of several types, {' and '.join(kinds)}: "
+                    f"{node.name or node.output[0]}"
+                )
+    refused = {"DOUBLE", "FLOAT16"} if target.fp16 == "flags" else {"DOUBLE"}
+    for kind in sorted(refused) if target.ops is not None else ():
+        holders = [name for name, other in types.items() if other == kind]
+        if holders:
+            found.append(
+                f"type {kind}: target {target.name} does not take it ({len(holders)} tensors, "
+                f"first {holders[0]})"
+            )
+    return found
+
+
+def _types(inferred: onnx.ModelProto) -> dict[str, str]:
+    name_of = optional.load("onnx").TensorProto.DataType.Name
+    graph = inferred.graph
+    types = {
+        value.name: name_of(value.type.tensor_type.elem_type)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    return types | {tensor.name: name_of(tensor.data_type) for tensor in graph.initializer}
+
+
+def _operands_of_one_type(node: onnx.NodeProto, opset: int) -> list[list[str]]:
+    """Return the inputs of a node in groups that the ONNX standard wants to be of one type."""
+    defs = optional.load("onnx").defs
+    if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type):
+        return []
+    formal = defs.get_schema(node.op_type, opset).inputs
+    groups: dict[str, list[str]] = {}
+    for place, name in enumerate(node.input):
+        if name and formal:
+            groups.setdefault(formal[min(place, len(formal) - 1)].type_str, []).append(name)
+    return list(groups.values())

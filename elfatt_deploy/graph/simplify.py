@@ -61,10 +61,14 @@ def add_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     onnx_module = optional.load("onnx")
     made = {output for node in model.graph.node for output in node.output}
     present = {output.name for output in model.graph.output}
+    typed = onnx_module.shape_inference.infer_shapes(model).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
     for name in names:
         if name not in made:
             raise ExportError(f"the graph has no tensor named '{name}'")
         if name not in present:
             model.graph.output.append(
-                onnx_module.helper.make_tensor_value_info(name, onnx_module.TensorProto.FLOAT, None)
+                onnx_module.helper.make_tensor_value_info(
+                    name, kinds.get(name, onnx_module.TensorProto.FLOAT), None
+                )
             )

@@ -101,6 +101,7 @@ def parity_row(
     relative = metrics.relative_l2(reference, candidate)
     similarity = metrics.cosine(reference, candidate)
     max_abs = float(error.max())
+    flips = metrics.unexplained_flips(reference, candidate, error.max(-1))
     return ParityRow(
         inputs=inputs,
         batch=batch,
@@ -117,5 +118,7 @@ def parity_row(
         nonfinite=nonfinite,
         passed=max_abs <= tolerance.max_abs * scale  # inf where a value is not finite
         and relative <= tolerance.relative_l2
-        and similarity >= tolerance.cosine,
+        and similarity >= tolerance.cosine
+        and flips == 0,
+        flips=flips,
     )

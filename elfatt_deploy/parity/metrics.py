@@ -34,3 +34,18 @@ def top_k_agreement(reference: Logits, candidate: Logits, k: int) -> float:
     """Return the share of rows whose k best classes are the same set, of all where k is more."""
     best = [np.sort(np.argsort(-x, axis=-1, kind="stable")[:, :k]) for x in (reference, candidate)]
     return float((best[0] == best[1]).all(-1).mean())
+
+
+def unexplained_flips(reference: Logits, candidate: Logits, errors: Logits) -> int:
+    """Count rows whose best class changes although it leads by more than the row's largest error.
+
+    Args:
+        reference: logits [M, classes].
+        candidate: logits [M, classes].
+        errors: largest absolute error of each row, [M].
+    """
+    if reference.shape[-1] < 2:
+        return 0
+    second, first = np.partition(reference, -2, axis=-1)[:, -2:].T
+    changed = reference.argmax(-1) != candidate.argmax(-1)
+    return int((changed & (first - second > errors)).sum())

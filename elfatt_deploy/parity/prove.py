@@ -15,9 +15,12 @@ from elfatt_deploy.golden import Golden, GoldenInputs, read_golden
 from elfatt_deploy.graph import simplify, summary
 from elfatt_deploy.parity import compare, locate
 from elfatt_deploy.parity.tolerance import tolerance
+from elfatt_deploy.runners.emulation import EmulationRunner
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from elfatt_deploy.runners.base import Runner
@@ -41,6 +44,25 @@ def prove(
     if not report.passed:
         report = dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
     return report, errors
+
+
+def prove_half(folder: Path, batch: int | str, islands: Collection[str]) -> ParityReport:
+    """Compare the logits of emulated FP16 with the golden ones.
+
+    Args:
+        folder: the bundle's folder.
+        batch: batch size of the graph, or `dynamic`.
+        islands: nodes that stay FP32, where the file is FP32.
+
+    Raises:
+        InputFileError: a file is missing or torn.
+        ExportError: the graph cannot be converted to FP16.
+        RunnerError: ONNX Runtime refuses the graph.
+    """
+    golden = read_golden(folder / artifacts.GOLDEN_FILE)
+    model = summary.load(folder / artifacts.MODEL_FILE).SerializeToString()
+    with EmulationRunner(model, islands=islands) as runner:
+        return compare.compare(runner, golden, batch, tolerance("fp16"))
 
 
 def _tap_errors(

@@ -1,4 +1,4 @@
-"""check_bundle: digests -> lint -> parity.  check_onnx: lint -> parity with itself, plain."""
+"""check_bundle: digests -> lint -> parity, emulated FP16.  check_onnx: lint -> parity with itself."""
 
 from __future__ import annotations
 
@@ -47,11 +47,21 @@ def check_bundle(
     progress("checking the graph")
     found = lint.findings(summary.load(bundle.model_path), target)
     progress("comparing with the golden outputs")
-    report, errors = prove.prove(
-        path, manifest.batch, manifest.precision, provider=provider, layers=layers
+    half = manifest.precision == "fp16"
+    stored = "fp32" if half and target.fp16 == "flags" else manifest.precision
+    report, errors = prove.prove(path, manifest.batch, stored, provider=provider, layers=layers)
+    emulation = None
+    if half:
+        progress("comparing emulated FP16 with the golden outputs")
+        islands = manifest.precision_map.islands if manifest.precision_map else ()
+        emulation = prove.prove_half(path, manifest.batch, tuple(i.node for i in islands))
+    return Outcome(
+        parity=report,
+        bundle=bundle,
+        findings=found,
+        layers=errors if layers else (),
+        emulation=emulation,
     )
-    shown = errors if layers else ()
-    return Outcome(parity=report, bundle=bundle, findings=found, layers=shown)
 
 
 def check_onnx(

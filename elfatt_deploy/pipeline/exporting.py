@@ -1,24 +1,35 @@
 """export_bundle: model -> weights -> golden -> rewrites -> ONNX -> simplify -> lint -> parity.
 
+With precision fp16, before lint: islands -> typed graph; after parity: parity of emulated FP16.
+
 Of an ONNX file: names -> lint -> golden (not optimised) -> parity (optimised).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elfatt_deploy import artifacts, bundles, optional, preprocessing, recipes
 from elfatt_deploy import golden as golden_files
-from elfatt_deploy.artifacts import Bundle, Counts, ModelIdentity, Preprocessing, Weights
+from elfatt_deploy.artifacts import (
+    Bundle,
+    Counts,
+    ModelIdentity,
+    PrecisionMap,
+    Preprocessing,
+    Weights,
+)
 from elfatt_deploy.errors import InputFileError, UsageError
-from elfatt_deploy.golden import GoldenInputs
+from elfatt_deploy.golden import Golden, GoldenInputs
 from elfatt_deploy.models import own, pretrained, registry
 from elfatt_deploy.models.settings import parse_settings
 from elfatt_deploy.parity import prove
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.pipeline.manifest import manifest_of
 from elfatt_deploy.pipeline.records import ExportPlan, ExportRequest, Outcome, Progress, silent
+from elfatt_deploy.precision import guard
 from elfatt_deploy.recipes import Target
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
@@ -52,8 +63,9 @@ def export_bundle(request: ExportRequest, progress: Progress = silent) -> Outcom
     target = recipes.target(request.target)
     paths, name = preprocessing.parity_images(request.images)
     _check_weights(request)
+    saved = _saved_map(request)
     if request.is_onnx:
-        return _adopt_onnx(request, target, paths, name, progress)
+        return _adopt_onnx(request, target, paths, name, saved, progress)
     settings = parse_settings(request.settings)
     spec = registry.get(request.model).configured(settings)
     height, width = spec.size(request.height, request.width)
@@ -84,6 +96,7 @@ def export_bundle(request: ExportRequest, progress: Progress = silent) -> Outcom
         target=target,
         batch=batch or 1,
         precision=request.precision,
+        precision_map=saved,
         image_source=request.images.name if request.images else "scikit-image",
         counts=_counts(spec, height, width),
     )
@@ -104,6 +117,22 @@ def _check_weights(request: ExportRequest) -> None:
         )
     if request.weights is not None and not request.weights.is_file():
         raise InputFileError(f"there is no weights file {request.weights}")
+
+
+def _saved_map(request: ExportRequest) -> PrecisionMap | None:
+    """Read the precision map that was asked for: a manifest that holds one, or the map alone."""
+    path = request.precision_map
+    if path is None:
+        return None
+    if request.precision != "fp16":
+        raise UsageError("--precision-map says what stays FP32 in FP16: give --precision fp16 too")
+    document = bundles.read_document(path)
+    found = document.get("precision_map", document)
+    if not isinstance(found, dict):  # the manifest of an fp32 bundle has none
+        raise InputFileError(
+            f"{path} holds no precision map", hint="name the manifest of an fp16 bundle"
+        )
+    return artifacts.from_document(PrecisionMap, found, str(path))
 
 
 def _weight_choice(
@@ -161,7 +190,7 @@ def export_module(
         progress(f"exporting to opset {plan.target.opset}")
         size = _TRACED_BATCH if isinstance(plan.batch, str) else plan.batch
         proto = exporter.onnx_from_torch(
-            rewrites.rewritten(model),
+            rewrites.rewritten(model, plan.target.local),
             exporter.example_images(inputs.images, size),
             opset=plan.target.opset,
             dynamic_batch=isinstance(plan.batch, str),
@@ -182,13 +211,18 @@ def export_module(
             proto,
             tap_names,
             "torch.onnx (TorchScript)",
-            tuple(rewrites.REWRITES),
+            tuple(rewrites.REWRITES[plan.target.local]),
             progress,
         )
 
 
 def _adopt_onnx(
-    request: ExportRequest, target: Target, paths: tuple[Path, ...], name: str, progress: Progress
+    request: ExportRequest,
+    target: Target,
+    paths: tuple[Path, ...],
+    name: str,
+    saved: PrecisionMap | None,
+    progress: Progress,
 ) -> Outcome:
     """Make a bundle of an ONNX file from elsewhere; its graph stays as it is."""
     from elfatt_deploy.graph import adopt
@@ -220,6 +254,7 @@ def _adopt_onnx(
         target=target,
         batch=adopted.batch,
         precision=request.precision,
+        precision_map=saved,
         image_source=request.images.name if request.images else "scikit-image",
     )
     with bundles.new_folder(folder) as work:
@@ -242,15 +277,40 @@ def _proved(
     progress: Progress,
 ) -> Outcome:
     """Hold a graph against its target and its golden outputs; write it and its manifest."""
-    from elfatt_deploy.graph import lint, summary
+    from elfatt_deploy.graph import half, lint, summary
 
+    golden = golden_files.read_golden(folder / artifacts.GOLDEN_FILE)
+    found = _precision_map(plan, proto, golden, progress) if plan.precision == "fp16" else None
+    islands = tuple(island.node for island in found.islands) if found else ()
+    stored = plan.precision
+    if found and plan.target.fp16 == "typed":
+        progress("converting the graph to FP16")
+        proto = half.mixed(proto, islands)
+    elif found:
+        stored = "fp32"  # the builder makes it FP16, by its flag
     lint.check(proto, plan.target)
     (folder / artifacts.MODEL_FILE).write_bytes(proto.SerializeToString())
     graph = summary.summarize(proto)
     progress("comparing with the reference")
-    report, _ = prove.prove(folder, plan.batch, plan.precision, provider="cpu")
-    if not report.passed:
-        return Outcome(parity=report, bundle=None)
-    manifest = manifest_of(plan, folder, graph, taps, report, exporter, rewrites)
+    report, _ = prove.prove(folder, plan.batch, stored, provider="cpu")
+    emulation = None
+    if found:
+        progress("comparing emulated FP16 with the reference")
+        emulation = prove.prove_half(folder, plan.batch, islands)
+    outcome = Outcome(parity=report, bundle=None, emulation=emulation)
+    if not outcome.passed:
+        return outcome
+    manifest = manifest_of(plan, folder, graph, taps, outcome, exporter, rewrites, found)
     bundles.write_manifest(folder, manifest)
-    return Outcome(parity=report, bundle=Bundle(path=plan.folder, manifest=manifest))
+    return dataclasses.replace(outcome, bundle=Bundle(path=plan.folder, manifest=manifest))
+
+
+def _precision_map(
+    plan: ExportPlan, proto: onnx.ModelProto, golden: Golden, progress: Progress
+) -> PrecisionMap:
+    """Search the nodes that stay FP32 on the real golden images, or measure a saved map on them."""
+    real = [row for row, owner in enumerate(golden.sets) if owner != golden_files.NOISE]
+    images, logits = golden.images[real], golden.logits[real]
+    if plan.precision_map is not None:
+        return guard.measured(plan.precision_map, proto, images, logits, plan.batch, progress)
+    return guard.precision_map(proto, images, logits, plan.batch, progress)

@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 
 from elfatt_deploy import __version__, artifacts, bundles
-from elfatt_deploy.artifacts import BundleManifest, GraphSummary, ParityReport
-from elfatt_deploy.pipeline.records import ExportPlan
+from elfatt_deploy.artifacts import BundleManifest, GraphSummary, PrecisionMap
+from elfatt_deploy.pipeline.records import ExportPlan, Outcome
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy", "timm")
 
@@ -19,9 +19,10 @@ def manifest_of(
     folder: Path,
     graph: GraphSummary,
     taps: tuple[str, ...],
-    parity: ParityReport,
+    outcome: Outcome,
     exporter: str,
     rewrites: tuple[str, ...],
+    precision_map: PrecisionMap | None,
 ) -> BundleManifest:
     """Return the manifest of the files in `folder`."""
     return BundleManifest(
@@ -40,7 +41,9 @@ def manifest_of(
         exporter=exporter,
         image_source=plan.image_source,
         taps=taps,
-        parity=parity,
+        parity=outcome.parity,
+        precision_map=precision_map,
+        emulation=outcome.emulation,
         versions=versions(),
         files={
             name: bundles.sha256_of(folder / name)

@@ -12,6 +12,7 @@ from elfatt_deploy.artifacts import (
     Counts,
     ModelIdentity,
     ParityReport,
+    PrecisionMap,
     Preprocessing,
     Weights,
 )
@@ -35,7 +36,8 @@ class ExportRequest:
         height: input rows; None means the model's own size.
         width: input columns; None means the model's own size.
         batch: a fixed batch size, or `dynamic`; None means 1, or what an ONNX file has.
-        precision: precision of the graph.
+        precision: `fp32`, or `fp16` for mixed precision.
+        precision_map: a saved map of the nodes that stay FP32; None means they are searched.
         target: a name of `profiles/targets.toml`.
         weights: a checkpoint; None means seeded random weights, or those of your own module.
         pretrained: whether the published weights are fetched.
@@ -52,6 +54,7 @@ class ExportRequest:
     width: int | None = None
     batch: int | str | None = None
     precision: str = "fp32"
+    precision_map: Path | None = None
     target: str = "jp6"
     weights: Path | None = None
     pretrained: bool = False
@@ -85,6 +88,7 @@ class ExportPlan:
     target: Target
     batch: int | str
     precision: str = "fp32"
+    precision_map: PrecisionMap | None = None
     image_source: str = ""
     counts: Counts | None = None
 
@@ -95,6 +99,7 @@ class Outcome:
 
     Args:
         parity: the comparison with the reference.
+        emulation: the same of emulated FP16, where the precision is `fp16`.
         bundle: the bundle; None where an export failed parity, for then none is left, and where an
             ONNX file was checked.
         findings: what does not fit the target, a line each.
@@ -105,8 +110,10 @@ class Outcome:
     bundle: Bundle | None
     findings: tuple[str, ...] = ()
     layers: tuple[TapError, ...] = ()
+    emulation: ParityReport | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether parity holds and the file fits its target."""
-        return self.parity.passed and not self.findings
+        """Whether parity holds, emulated FP16 included, and the file fits its target."""
+        emulated = self.emulation is None or self.emulation.passed
+        return self.parity.passed and emulated and not self.findings

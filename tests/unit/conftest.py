@@ -71,11 +71,14 @@ def small_swin(small_net):
 
 @pytest.fixture(scope="session")
 def onnx_model():
-    """Return a function that makes a float32 ONNX model; `x` is its input, `y` its output."""
+    """Return a function that makes a float32 ONNX model; `x` is its input, `y` its output.
+
+    `shape` is that of `x`, and that of the outputs where `made` does not say otherwise.
+    """
     import onnx
     from onnx import helper
 
-    def make(nodes, shape=(1, 4), *, opset=17, weights=(), domains=(), outputs=("y",)):
+    def make(nodes, shape=(1, 4), *, opset=17, weights=(), domains=(), outputs=("y",), made=None):
         def values(names, dims):
             return [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, dims) for n in names]
 
@@ -83,7 +86,7 @@ def onnx_model():
             [helper.make_node(op, i, o, name=name, **more) for op, i, o, name, more in nodes],
             "tiny",
             values(("x",), shape),
-            values(outputs, shape),
+            values(outputs, made or shape),
             list(weights),
         )
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]

@@ -185,7 +185,8 @@ def test_a_manifest_that_is_not_text_is_refused(bundle):
 @pytest.mark.parametrize("document", ["[]", "null", '"text"', "{}", '{"schema": "other"}'])
 def test_a_document_of_another_schema_is_refused(document, bundle):
     (bundle / artifacts.MANIFEST_FILE).write_text(document, encoding="utf-8")
-    with pytest.raises(SchemaError, match="has schema .*, not 'elfatt-deploy/bundle'"):
+    told = "has schema .*, not 'elfatt-deploy/bundle'|is not a JSON object"
+    with pytest.raises(SchemaError, match=told):
         bundles.read_bundle(bundle)
 
 

@@ -1,0 +1,138 @@
+"""`export --precision fp16`: what is written, what is proved, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from elfatt_deploy import bundles, recipes
+from elfatt_deploy.errors import InputFileError, UsageError
+from elfatt_deploy.pipeline import ExportRequest, check_bundle, export_bundle
+
+
+def _types(bundle):
+    graph = onnx.load(bundle.model_path).graph
+    return {t.data_type for t in graph.initializer if t.data_type != TensorProto.INT64}
+
+
+@pytest.mark.parametrize("target", sorted(recipes.targets()))
+def test_half_reaches_each_target_in_its_own_way(tiny_model, tmp_path, target):
+    outcome = export_bundle(
+        ExportRequest(model=tiny_model.name, target=target, precision="fp16", output=tmp_path)
+    )
+    assert outcome.passed
+    manifest = bundles.read_bundle(outcome.bundle.path).manifest
+    assert outcome.bundle.path.name == f"tiny_elfatt-64-b1-fp16-{target}"
+    typed = recipes.target(target).fp16 == "typed"
+    assert (TensorProto.FLOAT16 in _types(outcome.bundle)) is typed
+    assert manifest.precision == "fp16"
+    assert manifest.emulation.candidate == "fp16-emulation"
+    worst = max(row.relative_l2 for row in manifest.emulation.rows)
+    assert 1e-4 < worst < 5e-3
+    assert manifest.precision_map.relative_l2 < manifest.precision_map.limit
+    assert (max(row.relative_l2 for row in manifest.parity.rows) < 2e-5) is not typed
+
+
+def test_a_half_bundle_is_checked_with_its_emulation(tiny_model, tmp_path, cli):
+    made = cli(
+        "export", "--model", tiny_model.name, "--precision", "fp16", "--batch", "dynamic",
+        "-o", tmp_path,
+    )  # fmt: skip
+    assert made.code == 0
+    assert "parity: fp16-emulation against torch float32" in made.out
+    assert "mixed precision: 0 nodes stay FP32" in made.out
+    folder = tmp_path / "tiny_elfatt-64-bdynamic-fp16-jp6"
+    checked = cli("check", folder, "--json")
+    document = json.loads(checked.out)
+    assert checked.code == 0
+    assert document["emulation"]["passed"] is True
+    assert {row["batch"] for row in document["emulation"]["rows"]} == {1, 3}
+    assert document["manifest"]["precision_map"]["islands"] == []
+
+
+@pytest.fixture
+def huge_model(tiny_model):
+    """Return the tiny model with a block whose values FP16 does not hold."""
+    import torch
+
+    from elfatt_deploy.models import seeded
+
+    model = tiny_model.build(64, 64)
+    seeded.fill(model)
+    with torch.no_grad():
+        mlp = model.stage2[0].mlp
+        mlp.fc1.weight *= 1e5
+        mlp.fc1.bias *= 1e5
+        mlp.fc2.weight *= 1e-5
+    return model
+
+
+def test_islands_are_found_written_told_and_taken_from_a_saved_map(
+    huge_model, tiny_model, tmp_path, cli
+):
+    import torch
+
+    weights = tmp_path / "huge.pth"
+    torch.save(huge_model.state_dict(), weights)
+    asked = ("export", "--model", tiny_model.name, "--weights", weights, "--precision", "fp16")
+    made = cli(*asked, "-o", tmp_path / "one")
+    assert made.code == 0
+    assert "FP16 ends at 65504" in made.out
+    first = tmp_path / "one" / "tiny_elfatt-64-b1-fp16-jp6"
+    islands = bundles.read_bundle(first).manifest.precision_map.islands
+    assert islands
+    assert all("stage2.0/mlp" in island.node for island in islands)
+    assert TensorProto.FLOAT in _types(bundles.read_bundle(first))
+    again = cli(*asked, "--precision-map", first / "manifest.json", "-o", tmp_path / "two")
+    assert again.code == 0
+    second = tmp_path / "two" / first.name
+    found = bundles.read_bundle(second).manifest.precision_map
+    assert (found.islands, found.tries) == (islands, 1)
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+
+
+def test_a_map_that_keeps_too_little_fails_parity_and_leaves_no_bundle(
+    huge_model, tiny_model, tmp_path, cli
+):
+    import torch
+
+    weights, empty = tmp_path / "huge.pth", tmp_path / "map.json"
+    torch.save(huge_model.state_dict(), weights)
+    empty.write_text(
+        '{"islands": [], "limit": 0.004, "relative_l2": 0, "all_half": 0, "images": 1, "tries": 1}'
+    )
+    result = cli(
+        "export", "--model", tiny_model.name, "--weights", weights, "--precision", "fp16",
+        "--precision-map", empty, "-o", tmp_path / "bundles",
+    )  # fmt: skip
+    assert result.code == 1
+    assert "parity failed: no bundle was written" in result.out
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_a_map_without_half_precision_and_a_file_without_a_map_are_refused(tiny_model, tmp_path):
+    path = tmp_path / "map.json"
+    path.write_text('{"schema": "x", "precision_map": null}')
+    request = ExportRequest(model=tiny_model.name, precision_map=path, output=tmp_path)
+    with pytest.raises(UsageError, match="give --precision fp16 too"):
+        export_bundle(request)
+    with pytest.raises(InputFileError, match="holds no precision map"):
+        export_bundle(
+            ExportRequest(
+                model=tiny_model.name, precision="fp16", precision_map=path, output=tmp_path
+            )
+        )
+
+
+def test_a_manifest_from_before_half_precision_is_still_read(tiny_model, tmp_path):
+    path = export_bundle(ExportRequest(model=tiny_model.name, output=tmp_path)).bundle.path
+    manifest = path / "manifest.json"
+    document = json.loads(manifest.read_text())
+    del document["precision_map"], document["emulation"]
+    for row in document["parity"]["rows"]:
+        del row["flips"]
+    manifest.write_text(json.dumps(document))
+    assert check_bundle(path).passed
