@@ -30,6 +30,23 @@ def command(
     layers: Annotated[
         bool, typer.Option("--layers", help="Also compare the output of every block.")
     ] = False,
+    runner: Annotated[
+        str,
+        typer.Option(
+            "--runner",
+            help="With --against: the runner to judge; ort, ort-plain (not optimised) or "
+            "fp16-emulation.",
+        ),
+    ] = "ort",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUNNER",
+            help="With --layers: compare every tensor with this runner, not with the golden "
+            "outputs.",
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -42,6 +59,8 @@ def command(
     from elfatt_deploy import pipeline  # numpy: not on the way to --help
 
     with output.progress(quiet) as progress:
+        if against is not None and not layers:
+            raise UsageError("--against compares inner tensors: give --layers too")
         if bundle.suffix == ".onnx":
             if layers:
                 raise UsageError("--layers compares the named tensors of a bundle, not of a file")
@@ -55,6 +74,11 @@ def command(
             )
         else:
             outcome = pipeline.check_bundle(
-                bundle, provider=provider, layers=layers, progress=progress
+                bundle,
+                provider=provider,
+                layers=layers,
+                runner=runner,
+                against=against,
+                progress=progress,
             )
     return show.outcome(outcome, "check", json=json, quiet=quiet)

@@ -25,6 +25,7 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
                 "findings": list(result.findings),
                 "parity": _document(result.parity),
                 "emulation": _document(result.emulation) if result.emulation else None,
+                "compared": result.compared,
                 "layers": [to_document(layer) for layer in result.layers],
                 "manifest": to_document(bundle.manifest) if bundle else None,
             },
@@ -105,13 +106,15 @@ def _show_islands(found: PrecisionMap) -> None:
 
 
 def _show_tables(result: Outcome) -> None:
+    from elfatt_deploy.parity import locate  # numpy: not on the way to --help
+
     report = result.parity
     _show_parity(report)
     if result.emulation:
         _show_parity(result.emulation)
     if result.layers:
         output.show_table(
-            "blocks, in order",
+            f"tensors, in order: {result.compared}" if result.compared else "blocks, in order",
             ("tensor", "error / spread", "verdict"),
             [
                 (
@@ -121,8 +124,11 @@ def _show_tables(result: Outcome) -> None:
                 )
                 for layer in result.layers
             ],
-            "largest error among sampled values of the first image, over their standard deviation",
+            "largest error over the standard deviation of the reference, first image"
+            + ("" if result.compared else ", sampled values"),
         )
+        if result.compared:
+            output.show(f"first divergence: {locate.first_divergence(result.layers)}")
     for finding in result.findings:
         output.show(f"target: {finding}")
     if report.first_divergence:

@@ -52,6 +52,19 @@ def strip_metadata(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
+def float_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of all FP32 and FP16 tensors that nodes make, in the order of the graph."""
+    onnx_module = optional.load("onnx")
+    graph = onnx_module.shape_inference.infer_shapes(model).graph
+    floats = {onnx_module.TensorProto.FLOAT, onnx_module.TensorProto.FLOAT16}
+    found = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type in floats
+    }
+    return tuple(name for node in graph.node for name in node.output if name in found)
+
+
 def add_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     """Make inner tensors graph outputs as well, in place; the runtime finds their shapes.
 

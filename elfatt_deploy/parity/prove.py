@@ -10,13 +10,16 @@ import numpy as np
 
 from elfatt_deploy import artifacts
 from elfatt_deploy.artifacts import ParityReport
-from elfatt_deploy.errors import RunnerError
+from elfatt_deploy.errors import RunnerError, UnknownNameError, UsageError
 from elfatt_deploy.golden import Golden, GoldenInputs, read_golden
 from elfatt_deploy.graph import simplify, summary
 from elfatt_deploy.parity import compare, locate
-from elfatt_deploy.parity.tolerance import tolerance
+from elfatt_deploy.parity.tolerance import inner_limit, tolerance
 from elfatt_deploy.runners.emulation import EmulationRunner
 from elfatt_deploy.runners.ort_runner import OrtRunner
+
+#: runners that can give every tensor of a graph
+RUNNERS = ("ort", "ort-plain", "fp16-emulation")
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 def prove(
     folder: Path, batch: int | str, precision: str, *, provider: str, layers: bool = False
-) -> tuple[ParityReport, tuple[locate.TapError, ...]]:
+) -> tuple[ParityReport, tuple[locate.TensorError, ...]]:
     """Compare logits; where they fail, or `layers` is set, the named inner tensors as well.
 
     Raises:
@@ -40,7 +43,7 @@ def prove(
         report = compare.compare(runner, golden, batch, tolerance(precision))
     if report.passed and not layers:
         return report, ()
-    errors = _tap_errors(folder / artifacts.MODEL_FILE, golden, batch, provider)
+    errors = _tap_errors(folder / artifacts.MODEL_FILE, golden, batch, precision, provider)
     if not report.passed:
         report = dataclasses.replace(report, first_divergence=locate.first_divergence(errors))
     return report, errors
@@ -66,15 +69,65 @@ def prove_half(folder: Path, batch: int | str, islands: Collection[str]) -> Pari
 
 
 def _tap_errors(
-    model: Path, golden: Golden, batch: int | str, provider: str
-) -> tuple[locate.TapError, ...]:
+    model: Path, golden: Golden, batch: int | str, precision: str, provider: str
+) -> tuple[locate.TensorError, ...]:
     """Run the graph once with every named inner tensor as an output."""
     if not golden.taps:
         return ()
     proto = summary.load(model)
     simplify.add_outputs(proto, tuple(golden.taps))
     with OrtRunner(proto.SerializeToString(), provider=provider) as runner:
-        return locate.tap_errors(runner, golden, compare.batches_of(batch)[0])
+        size = compare.batches_of(batch)[0]
+        return locate.tap_errors(runner, golden, size, inner_limit(precision))
+
+
+def pairwise(
+    folder: Path,
+    batch: int | str,
+    islands: Collection[str],
+    candidate: str,
+    reference: str,
+    provider: str,
+) -> tuple[locate.TensorError, ...]:
+    """Compare every floating-point tensor of the graph between two runners, on the first image.
+
+    Args:
+        folder: the bundle's folder.
+        batch: batch size of the graph, or `dynamic`.
+        islands: nodes that stay FP32 in emulated FP16, where the file is FP32.
+        candidate: `ort`, `ort-plain` (not optimised) or `fp16-emulation`.
+        reference: another one of these.
+        provider: what `ort` runs on.
+
+    Raises:
+        UnknownNameError: there is no such runner.
+        UsageError: both are the same.
+        InputFileError: a file of the bundle is missing or torn.
+        RunnerError: ONNX Runtime refuses the graph.
+    """
+    for name in (candidate, reference):
+        if name not in RUNNERS:
+            raise UnknownNameError("runner", name, RUNNERS)
+    if candidate == reference:
+        raise UsageError(f"{candidate} compared with itself", hint=f"others: {', '.join(RUNNERS)}")
+    golden = read_golden(folder / artifacts.GOLDEN_FILE)
+    proto = summary.load(folder / artifacts.MODEL_FILE)
+    names = simplify.float_outputs(proto)
+    simplify.add_outputs(proto, names)
+    model = proto.SerializeToString()
+    images = np.repeat(golden.images[:1], compare.batches_of(batch)[0], axis=0)
+    half = "fp16" if "fp16-emulation" in (candidate, reference) else "fp32"
+    with (
+        _named(reference, model, islands, provider) as one,
+        _named(candidate, model, islands, provider) as other,
+    ):
+        return locate.pair_errors(one, other, names, images, inner_limit(half))
+
+
+def _named(name: str, model: bytes, islands: Collection[str], provider: str) -> Runner:
+    if name == "fp16-emulation":
+        return EmulationRunner(model, islands=islands)
+    return OrtRunner(model, provider=provider, optimised=name == "ort")
 
 
 def against_plain(

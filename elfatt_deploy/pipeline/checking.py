@@ -1,4 +1,7 @@
-"""check_bundle: digests -> lint -> parity, emulated FP16.  check_onnx: lint -> parity with itself."""
+"""check_bundle: digests -> lint -> parity, of emulated FP16 too; inner tensors where asked for.
+
+check_onnx: lint -> parity with itself, not optimised.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ from elfatt_deploy.runners.ort_runner import check_provider
 
 
 def check_bundle(
-    path: Path, *, provider: str = "cpu", layers: bool = False, progress: Progress = silent
+    path: Path,
+    *,
+    provider: str = "cpu",
+    layers: bool = False,
+    runner: str = "ort",
+    against: str | None = None,
+    progress: Progress = silent,
 ) -> Outcome:
     """Check a bundle: digests, target, and parity of ONNX Runtime with the golden outputs.
 
@@ -24,12 +33,15 @@ def check_bundle(
         path: the bundle's folder.
         provider: what ONNX Runtime runs on, `cpu` or `cuda`.
         layers: whether every named inner tensor is compared as well.
+        runner: with `against`, the runner that is judged.
+        against: a runner that every inner tensor is compared with, in place of the golden outputs.
         progress: called with each stage as it begins.
 
     Raises:
         InputFileError: the bundle is missing, torn, or was changed since the export.
         SchemaError: its manifest does not read back.
-        UnknownNameError: there is no such provider.
+        UnknownNameError: there is no such provider or runner.
+        UsageError: a runner is compared with itself.
         MissingDependency: onnx or ONNX Runtime is absent.
         RunnerError: ONNX Runtime refuses the file or the provider.
     """
@@ -51,15 +63,20 @@ def check_bundle(
     stored = "fp32" if half and target.fp16 == "flags" else manifest.precision
     report, errors = prove.prove(path, manifest.batch, stored, provider=provider, layers=layers)
     emulation = None
+    islands = manifest.precision_map.islands if manifest.precision_map else ()
+    names = tuple(island.node for island in islands)
     if half:
         progress("comparing emulated FP16 with the golden outputs")
-        islands = manifest.precision_map.islands if manifest.precision_map else ()
-        emulation = prove.prove_half(path, manifest.batch, tuple(i.node for i in islands))
+        emulation = prove.prove_half(path, manifest.batch, names)
+    if against is not None:
+        progress(f"comparing {runner} with {against}, tensor by tensor")
+        errors = prove.pairwise(path, manifest.batch, names, runner, against, provider)
     return Outcome(
         parity=report,
         bundle=bundle,
         findings=found,
         layers=errors if layers else (),
+        compared=f"{runner} against {against}" if against else "",
         emulation=emulation,
     )
 

@@ -16,7 +16,7 @@ from elfatt_deploy.artifacts import (
     Preprocessing,
     Weights,
 )
-from elfatt_deploy.parity.locate import TapError
+from elfatt_deploy.parity.locate import TensorError
 from elfatt_deploy.recipes import Target
 
 Progress = Callable[[str], None]
@@ -103,13 +103,15 @@ class Outcome:
         bundle: the bundle; None where an export failed parity, for then none is left, and where an
             ONNX file was checked.
         findings: what does not fit the target, a line each.
-        layers: how far each named inner tensor is off, where that was asked for.
+        layers: how far each inner tensor is off, where that was asked for.
+        compared: which two runners `layers` compares; empty for the golden outputs.
     """
 
     parity: ParityReport
     bundle: Bundle | None
     findings: tuple[str, ...] = ()
-    layers: tuple[TapError, ...] = ()
+    layers: tuple[TensorError, ...] = ()
+    compared: str = ""
     emulation: ParityReport | None = None
 
     @property

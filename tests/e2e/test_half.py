@@ -136,3 +136,36 @@ def test_a_manifest_from_before_half_precision_is_still_read(tiny_model, tmp_pat
         del row["flips"]
     manifest.write_text(json.dumps(document))
     assert check_bundle(path).passed
+
+
+def test_two_runners_are_compared_tensor_by_tensor(huge_model, tiny_model, tmp_path, cli):
+    import torch
+
+    weights = tmp_path / "huge.pth"
+    torch.save(huge_model.state_dict(), weights)
+    assert cli("export", "--model", tiny_model.name, "--weights", weights, "-o", tmp_path).code == 0
+    folder = tmp_path / "tiny_elfatt-64-b1-fp32-jp6"
+    result = cli(
+        "check", folder, "--layers", "--runner", "fp16-emulation", "--against", "ort-plain"
+    )
+    assert result.code == 0  # a comparison shows, the parity of the bundle decides
+    assert "tensors, in order: fp16-emulation against ort-plain" in result.out
+    assert "first divergence: /net/stage2.0/mlp/fc1/Gemm_output_0" in result.out
+    rows = json.loads(cli("check", folder, "--layers", "--against", "ort-plain", "--json").out)
+    assert len(rows["layers"]) > 150
+    assert max(row["relative_error"] for row in rows["layers"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--against", "ort"), "give --layers too"),
+        (("--layers", "--against", "ort"), "ort compared with itself"),
+        (("--layers", "--against", "gpu"), "unknown runner 'gpu'"),
+    ],
+)
+def test_comparisons_that_cannot_be_made_are_refused(options, told, tiny_model, tmp_path, cli):
+    folder = export_bundle(ExportRequest(model=tiny_model.name, output=tmp_path)).bundle.path
+    result = cli("check", folder, *options)
+    assert result.code == 2
+    assert told in result.err
