@@ -196,18 +196,19 @@ def our_model(name, size, settings=()):
     return model
 
 
-def our_graph(model, images):
-    """Return the graph that `elfatt-deploy export` writes for the target jp6 and these images."""
+def our_graph(model, images, target="ort"):
+    """Return the graph that `elfatt-deploy export` writes in FP32 for a target and these images."""
     import torch
 
     from elfatt_deploy import recipes
     from elfatt_deploy.export import exporter, rewrites
     from elfatt_deploy.graph import simplify
 
+    target = recipes.target(target)
     proto = exporter.onnx_from_torch(
-        rewrites.rewritten(model),
+        rewrites.rewritten(model, target.local),
         torch.from_numpy(images),
-        opset=recipes.target("jp6").opset,
+        opset=target.opset,
         dynamic_batch=False,
     )
     proto = simplify.simplified(proto)

@@ -41,7 +41,7 @@ def softmax_scaled(k, v):
 
 
 def normalised_late(k, v):
-    """exp(K - max)^T V over the sum of exp(K - max), V and the sum over sqrt(N) against overflow."""
+    """exp(K - max)^T V over the sum of exp(K - max); both over sqrt(N) against overflow."""
     scale = len(k) ** -0.5
     weights = half((half(k - k.amax(0))).exp())
     return half(half(weights.T @ half(v * scale)) / half(weights.sum(0) * scale)[:, None])

@@ -8,8 +8,13 @@
     |- InputFileError                  3  a file that is missing, unreadable or of another kind
     |  |- CheckpointError              3  weights that do not fit or cannot be trusted
     |  '- SchemaError                  3  one of our own documents that does not read back
+    |- DeviceError                     4  the machine that a command runs on
+    |  '- CommandError                 4  a command there that did not run or did not succeed
+    |     '- CommandTimeout            4  a command there that did not end in time
     |- ExportError                     5  the export itself, or writing its result
     |  '- TargetError                  5  an opset or op that the target does not take
+    |- EngineError                     5  TensorRT could not build or save a plan
+    |  '- PlanMismatch                 5  a plan of another GPU, TensorRT or bundle
     '- RunnerError                     5  a back end that could not load or run a graph
 
 Exit code 1 is a verdict, 2 usage, 3 a missing or unusable package or file, 4 a device, 5 export or
@@ -97,6 +102,43 @@ class SchemaError(InputFileError):
     default_hint = "export the bundle again with this version"
 
 
+class DeviceError(ElfattDeployError):
+    """A machine that cannot be reached or used."""
+
+    exit_code = 4
+
+
+class CommandError(DeviceError):
+    """A command on a device that could not be started, or that failed.
+
+    Args:
+        message: what failed, on what, and what was found.
+        hint: what to do next.
+        command: the program and its arguments.
+        status: its exit status, 128 + n after signal n; None where it has none.
+        stderr: what it wrote there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        command: tuple[str, ...] = (),
+        status: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        """Keep what a caller may want to look at."""
+        super().__init__(message, hint=hint)
+        self.command = command
+        self.status = status
+        self.stderr = stderr
+
+
+class CommandTimeout(CommandError):
+    """A command that did not end in time, and was ended."""
+
+
 class ExportError(ElfattDeployError):
     """An export that could not be made, or whose result could not be written."""
 
@@ -106,6 +148,19 @@ class ExportError(ElfattDeployError):
 
 class TargetError(ExportError):
     """An ONNX file whose opset, ops or ranks do not fit the chosen target."""
+
+
+class EngineError(ElfattDeployError):
+    """A plan that TensorRT could not build, or that could not be written or loaded."""
+
+    exit_code = 5
+    default_hint = "'elfatt-deploy doctor' shows the versions to put into a bug report"
+
+
+class PlanMismatch(EngineError):
+    """A plan that was built for another GPU, by another TensorRT, or from another bundle."""
+
+    default_hint = "build the plan again, on this machine: 'elfatt-deploy build BUNDLE'"
 
 
 class RunnerError(ElfattDeployError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from elfatt_deploy.models import registry, seeded
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
+FAKES = Path(__file__).parent / "fakes"
 
 
 def _image(seed, batch, size):
@@ -58,3 +61,30 @@ def tiny_model():
     registry.register_model(tiny)
     yield tiny
     del registry._extra_models["tiny_elfatt"]
+
+
+@pytest.fixture(scope="session")
+def fake():
+    """Return a function that loads `tests/fakes/NAME.py`."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"fake_{name}", FAKES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look themselves up
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def tensorrt_surface(fake, monkeypatch):
+    """Return a function that makes a fake `tensorrt`; see `tests/fakes/tensorrt_surface.py`."""
+    surface = fake("tensorrt_surface")
+
+    def make(version, behaviours=None):
+        module = surface.make(version, behaviours)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        return module
+
+    return make

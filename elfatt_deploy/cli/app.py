@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy import __version__
-from elfatt_deploy.cli import bench, check, doctor, export, models
+from elfatt_deploy.cli import bench, build, check, doctor, export, models
 from elfatt_deploy.cli import eval as evaluate
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("models")(models.command)
 app.command("export")(export.command)
 app.command("check")(check.command)
+app.command("build")(build.command)
 app.command("eval")(evaluate.command)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)

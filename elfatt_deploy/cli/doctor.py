@@ -22,7 +22,7 @@ _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "skimage": (("scikit-image",), "export without --images: sample photographs"),
     "timm": (("timm",), "export --model timm/NAME"),
     "tensorrt_rtx": (("tensorrt-rtx",), "no verb of this version"),
-    "tensorrt": (("tensorrt",), "no verb of this version"),
+    "tensorrt": (("tensorrt",), "build: in process"),
     "cuda": (("cuda-python",), "no verb of this version"),
     "pycuda": (("pycuda",), "no verb of this version"),
     "jtop": (("jetson-stats",), "no verb of this version"),

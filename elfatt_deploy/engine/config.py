@@ -13,6 +13,8 @@ from typing import Literal
 from elfatt_deploy.errors import UsageError
 
 Precision = Literal["fp32", "tf32", "fp16"]
+#: what a build leaves in its folder; `plan.write_manifest` adds the manifest
+PLAN_FILE, LAYERS_FILE = "model.plan", "layers.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,14 @@ class BatchProfile:
                 f"{self.largest}",
                 hint="give the smallest, the best and the largest batch, in that order, from 1",
             )
+
+    def __str__(self) -> str:
+        """Return it as the command line takes it: `1-1-8`."""
+        return f"{self.smallest}-{self.best}-{self.largest}"
+
+
+#: of a dynamic graph where no range is asked for: tuned for single images, as a camera sends them
+DEFAULT_PROFILE = BatchProfile(smallest=1, best=1, largest=8)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,22 +2,26 @@
 
 export_bundle, export_module   exporting.py   model -> ... -> ONNX -> parity -> bundle
 check_bundle, check_onnx       checking.py    bundle or file -> lint -> parity
+build_bundle                   building.py    bundle -> plan, proof of its precision
 evaluate_bundle                evaluating.py  labelled images -> accuracy, agreement
 bench_attention                benching.py    attention alone -> times
 """
 
 from elfatt_deploy.pipeline.benching import bench_attention
+from elfatt_deploy.pipeline.building import BuildRequest, build_bundle
 from elfatt_deploy.pipeline.checking import check_bundle, check_onnx
 from elfatt_deploy.pipeline.evaluating import evaluate_bundle
 from elfatt_deploy.pipeline.exporting import export_bundle, export_module
 from elfatt_deploy.pipeline.records import ExportPlan, ExportRequest, Outcome, Progress
 
 __all__ = [
+    "BuildRequest",
     "ExportPlan",
     "ExportRequest",
     "Outcome",
     "Progress",
     "bench_attention",
+    "build_bundle",
     "check_bundle",
     "check_onnx",
     "evaluate_bundle",

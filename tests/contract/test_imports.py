@@ -18,6 +18,11 @@ TORCH_FREE = (
     "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
     "bench.attention", "bench.attention_report", "bench.machine", "bench.plot", "bench.records",
     "bench.stability", "bench.stats", "bench.timing", "cli.app",
+    "engine.builder", "engine.dialects", "engine.gpu", "engine.layers", "engine.memory",
+    "engine.messages", "engine.network", "engine.plan", "engine.proof", "engine.rtx",
+    "engine.trtexec", "engine.trtexec_command", "engine.trtexec_log", "pipeline.building",
+    "precision.guard", "precision.local_error", "runners.cuda", "runners.emulation",
+    "runners.trt_runner", "transport.base", "transport.local",
     "evaluation.accuracy", "evaluation.evaluate", "evaluation.imagefolder",
     "evaluation.loading", "evaluation.log", "evaluation.plan", "evaluation.records",
     "evaluation.reference", "evaluation.subject", "evaluation.tally", "graph.lint",
@@ -29,7 +34,7 @@ TORCH_FREE = (
 
 
 def test_the_verbs_are_those_of_this_version():
-    assert VERBS == ("models", "export", "check", "eval", "bench", "doctor")
+    assert VERBS == ("models", "export", "check", "build", "eval", "bench", "doctor")
 
 
 @pytest.mark.parametrize("module", ["elfatt_deploy", "elfatt_deploy.cli.app"])
