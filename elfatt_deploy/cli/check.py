@@ -47,6 +47,14 @@ def command(
             "outputs.",
         ),
     ] = None,
+    builder: Annotated[
+        str | None,
+        typer.Option(
+            "--builder",
+            help="rtx: also build with TensorRT for RTX, which needs no GPU, and list its kernels "
+            "by block.",
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -62,8 +70,8 @@ def command(
         if against is not None and not layers:
             raise UsageError("--against compares inner tensors: give --layers too")
         if bundle.suffix == ".onnx":
-            if layers:
-                raise UsageError("--layers compares the named tensors of a bundle, not of a file")
+            if layers or builder:
+                raise UsageError("--layers and --builder are for a bundle, not for a file")
             outcome = pipeline.check_onnx(
                 bundle, target or _TARGET, provider=provider, progress=progress
             )
@@ -79,6 +87,7 @@ def command(
                 layers=layers,
                 runner=runner,
                 against=against,
+                builder=builder,
                 progress=progress,
             )
     return show.outcome(outcome, "check", json=json, quiet=quiet)

@@ -10,6 +10,7 @@ from elfatt_deploy.cli import output
 
 if TYPE_CHECKING:
     from elfatt_deploy.artifacts import ParityReport, PrecisionMap
+    from elfatt_deploy.engine.rtx import KernelCount
     from elfatt_deploy.pipeline import Outcome
 
 
@@ -25,6 +26,7 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
                 "findings": list(result.findings),
                 "parity": _document(result.parity),
                 "emulation": _document(result.emulation) if result.emulation else None,
+                "kernels": to_document(result.kernels) if result.kernels else None,
                 "compared": result.compared,
                 "layers": [to_document(layer) for layer in result.layers],
                 "manifest": to_document(bundle.manifest) if bundle else None,
@@ -90,6 +92,16 @@ def _show_parity(report: ParityReport) -> None:
     )
 
 
+def _show_kernels(found: KernelCount) -> None:
+    output.show_table(
+        "kernels of TensorRT for RTX (SM 8.6), by block",
+        ("up to tensor", "kernels"),
+        [(block or "the logits", str(count)) for block, count in found.blocks],
+        f"{found.kernels} in all, {found.fused_attention} of them fused attentions, "
+        f"{found.events} signals between streams; counted by the builder, nothing ran",
+    )
+
+
 def _show_islands(found: PrecisionMap) -> None:
     before = "not finite" if found.all_half is None else units.error(found.all_half)
     output.show(
@@ -129,6 +141,8 @@ def _show_tables(result: Outcome) -> None:
         )
         if result.compared:
             output.show(f"first divergence: {locate.first_divergence(result.layers)}")
+    if result.kernels:
+        _show_kernels(result.kernels)
     for finding in result.findings:
         output.show(f"target: {finding}")
     if report.first_divergence:

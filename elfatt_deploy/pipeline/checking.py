@@ -10,12 +10,16 @@ from pathlib import Path
 from elfatt_deploy import bundles, preprocessing, recipes
 from elfatt_deploy import golden as golden_files
 from elfatt_deploy.artifacts import Preprocessing
+from elfatt_deploy.engine import rtx
 from elfatt_deploy.errors import SchemaError, UnknownNameError
 from elfatt_deploy.parity import prove
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.pipeline.exporting import ONNX_CROP, ONNX_INPUT_SIZE
 from elfatt_deploy.pipeline.records import Outcome, Progress, silent
 from elfatt_deploy.runners.ort_runner import check_provider
+
+#: builders that a check may ask; they need no GPU
+BUILDERS = ("rtx",)
 
 
 def check_bundle(
@@ -25,6 +29,7 @@ def check_bundle(
     layers: bool = False,
     runner: str = "ort",
     against: str | None = None,
+    builder: str | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Check a bundle: digests, target, and parity of ONNX Runtime with the golden outputs.
@@ -34,13 +39,15 @@ def check_bundle(
         provider: what ONNX Runtime runs on, `cpu` or `cuda`.
         layers: whether every named inner tensor is compared as well.
         runner: with `against`, the runner that is judged.
+        builder: `rtx` to build the graph with TensorRT for RTX and count its kernels.
         against: a runner that every inner tensor is compared with, in place of the golden outputs.
         progress: called with each stage as it begins.
 
     Raises:
         InputFileError: the bundle is missing, torn, or was changed since the export.
         SchemaError: its manifest does not read back.
-        UnknownNameError: there is no such provider or runner.
+        UnknownNameError: there is no such provider, runner or builder.
+        EngineError: the builder refuses the graph.
         UsageError: a runner is compared with itself.
         MissingDependency: onnx or ONNX Runtime is absent.
         RunnerError: ONNX Runtime refuses the file or the provider.
@@ -48,6 +55,8 @@ def check_bundle(
     from elfatt_deploy.graph import lint, summary
 
     check_provider(provider)
+    if builder not in (None, *BUILDERS):
+        raise UnknownNameError("builder", str(builder), BUILDERS)
     progress("reading the bundle")
     bundle = bundles.read_bundle(path)
     manifest = bundle.manifest
@@ -68,6 +77,11 @@ def check_bundle(
     if half:
         progress("comparing emulated FP16 with the golden outputs")
         emulation = prove.prove_half(path, manifest.batch, names)
+    kernels = None
+    if builder is not None:
+        progress("building with TensorRT for RTX")
+        data = bundle.model_path.read_bytes()
+        kernels = rtx.count(rtx.kernels(data), rtx.blocks_of_nodes(data, manifest.taps))
     if against is not None:
         progress(f"comparing {runner} with {against}, tensor by tensor")
         errors = prove.pairwise(path, manifest.batch, names, runner, against, provider)
@@ -78,6 +92,7 @@ def check_bundle(
         layers=errors if layers else (),
         compared=f"{runner} against {against}" if against else "",
         emulation=emulation,
+        kernels=kernels,
     )
 
 

@@ -16,6 +16,7 @@ from elfatt_deploy.artifacts import (
     Preprocessing,
     Weights,
 )
+from elfatt_deploy.engine.rtx import KernelCount
 from elfatt_deploy.parity.locate import TensorError
 from elfatt_deploy.recipes import Target
 
@@ -104,6 +105,7 @@ class Outcome:
             ONNX file was checked.
         findings: what does not fit the target, a line each.
         layers: how far each inner tensor is off, where that was asked for.
+        kernels: what a builder makes of the graph, where that was asked for.
         compared: which two runners `layers` compares; empty for the golden outputs.
     """
 
@@ -112,6 +114,7 @@ class Outcome:
     findings: tuple[str, ...] = ()
     layers: tuple[TensorError, ...] = ()
     compared: str = ""
+    kernels: KernelCount | None = None
     emulation: ParityReport | None = None
 
     @property

@@ -1,7 +1,8 @@
 """The FP16 guard: the smallest set of nodes that must stay FP32, found by measurement.
 
 1. Each node is measured by itself (`local_error`). One whose values FP16 loses altogether, to an
-   overflow or a division by zero, stays FP32.
+   overflow or a division by zero, stays FP32; so does a softmax that the graph scales up before
+   anything reads it, which is there for its small values (`export/rewrites.py`).
 2. The whole graph is run as FP16 would compute it (`graph/rounding.py`). Where the logits are
    further off than the limit, nodes are added in the order of their own error, one, two, four, ...
    until they are not.
@@ -14,11 +15,13 @@ Every step is deterministic: the same graph and images give the same set.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from elfatt_deploy import optional
 from elfatt_deploy.artifacts import Island, PrecisionMap
 from elfatt_deploy.errors import ExportError
 from elfatt_deploy.parity import prove
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 LIMIT = 3.75e-3
 #: evaluations of the whole graph that the third step may take
 _TRIES = 48
+_SCALED = "scaled up before it is rounded: its values lie below the normal numbers of FP16"
 _LARGEST = 65504.0
 _SMALLEST_NORMAL = 2.0**-14
 
@@ -63,13 +67,20 @@ def precision_map(
     progress("measuring what FP16 does to each node")
     errors = local_errors(model, images, batch)
     search = _Search(model, images, logits, batch, progress)
-    needed = [error for error in errors if error.fatal]
-    chosen = needed + search.added(needed, _by_harm(errors))
+    scaled = scaled_softmaxes(model)
+    needed = [error for error in errors if error.fatal or error.node in scaled]
+    rest = tuple(error for error in errors if error not in needed)
+    chosen = needed + search.added(needed, _by_harm(rest))
     kept = needed + search.reduced(needed, chosen[len(needed) :])
     names = {error.node for error in kept}
     return PrecisionMap(
         islands=tuple(
-            Island(node=e.node, op=e.op, reason=reason(e), local_error=_finite(e.relative))
+            Island(
+                node=e.node,
+                op=e.op,
+                reason=_SCALED if e.node in scaled else reason(e),
+                local_error=_finite(e.relative),
+            )
             for e in errors
             if e.node in names
         ),
@@ -109,6 +120,33 @@ def measured(
     )
 
 
+def scaled_softmaxes(model: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of each Softmax that only a Mul by a constant above 1 reads, and of the Mul.
+
+    Such a product keeps small probabilities among the normal numbers of FP16, if it is taken before
+    they are rounded.
+    """
+    helper = optional.load("onnx").numpy_helper
+    graph = model.graph
+    constants = {
+        t.name: float(helper.to_array(t).reshape(())) for t in graph.initializer if _is_number(t)
+    }
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = set()
+    for node in graph.node:
+        if node.op_type != "Softmax":
+            continue
+        after = readers.get(node.output[0], [])
+        if len(after) == 1 and after[0].op_type == "Mul":
+            factors = [constants.get(name, 0.0) for name in after[0].input]
+            if max(factors) > 1:
+                found |= {node.name, after[0].name}
+    return frozenset(found)
+
+
 def reason(error: LocalError) -> str:
     """Say in words why a node stays FP32."""
     if error.peak > _LARGEST:
@@ -126,6 +164,11 @@ def _by_harm(errors: tuple[LocalError, ...]) -> list[LocalError]:
         (e for e in errors if not e.fatal and not e.movement and e.relative > 0),
         key=lambda e: -e.relative,
     )
+
+
+def _is_number(tensor: onnx.TensorProto) -> bool:
+    single = optional.load("onnx").TensorProto.FLOAT
+    return bool(tensor.data_type == single and math.prod(tensor.dims) == 1)
 
 
 def _finite(value: float) -> float | None:

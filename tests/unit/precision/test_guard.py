@@ -118,6 +118,26 @@ def test_a_softmax_over_very_many_tokens_loses_its_tail(onnx_model):
     assert islands == ["softmax", "product"]
 
 
+def test_a_softmax_that_is_scaled_up_keeps_its_small_values_and_its_product_is_fp16(onnx_model):
+    """The form of the linear head for very many tokens, on the case above."""
+    count = 1 << 18
+    nodes = [
+        ("Softmax", ["x"], ["p"], "softmax", {"axis": -1}),
+        ("Mul", ["p", "up"], ["s"], "up", {}),
+        ("MatMul", ["s", "v"], ["m"], "product", {}),
+        ("Mul", ["m", "down"], ["n"], "down", {}),
+        HEAD,
+    ]
+    weights = _weights(
+        v=_noise(0, count, 8), head=_noise(2, 8, CLASSES), up=count**0.5, down=count**-0.5
+    )
+    images = 0.1 * _noise(1, 1, 1, count)
+    found, islands, _ = _guarded(_model(onnx_model, nodes, (1, count), weights), images[0])
+    assert islands == ["softmax", "up"]
+    assert "scaled up" in found.islands[0].reason
+    assert found.relative_l2 < 1e-3
+
+
 def test_a_division_by_what_rounds_to_zero(onnx_model):
     nodes = [
         ("Mul", ["x", "tiny"], ["k"], "shrink", {}),
