@@ -1,69 +1,124 @@
-"""How many kernels does the TensorRT-for-RTX builder make of our graph, and of the naive one?
+"""How many kernels does the TensorRT-for-RTX builder make of our graphs, and of the naive ones?
 
     python benchmarks/kernels.py
+    python benchmarks/kernels.py --models cswin_t_elfatt --blocks
+    python benchmarks/kernels.py --write-baseline
 
 Needs the extra `rtx`, and no GPU: the builder compiles for SM 8.6 and its verbose log lists the
-kernels. Nothing runs, so there are no times here. The half-precision graphs are the torch modules
-turned to half before export; they are counted, not proved.
+kernels. Nothing runs, so there are no times here. 224 pixels, batch 1, weights of seed 0. Our FP16
+graphs are the typed ones of `graph/half.py` without an island, the naive ones the torch modules
+turned to half before export. `--write-baseline` stores the counts of the form with shifts, which
+`tests/parity/test_kernels.py` holds later graphs against. Every model has a process of its own.
 """
 
-import re
+import argparse
+import json
+import multiprocessing
+import sys
+from pathlib import Path
 
 import _common
-import naive
 
-ATTENTIONS = ("elfatt", "global")
+SIZE = 224
+BASELINE = Path(__file__).parents[1] / "tests" / "data" / "kernels.json"
+#: target that stands for each form
+TARGETS = {"convolution": "ort", "shifts": "jp6"}
+COLUMNS = (
+    "model", "naive fp16", "convolution fp16", "shifts fp16", "shifts fp32",
+    "fused attentions fp16: naive", "convolution", "shifts",
+)  # fmt: skip
 
 
-def kernels(data):
-    """Return the names of the kernels that the builder makes of a graph."""
-    import tensorrt_rtx as trt
+def counts_of(name):
+    """Return (column, KernelCount or why there is none) of every graph of a model."""
+    import naive
 
-    class Log(trt.ILogger):
-        def __init__(self):
-            trt.ILogger.__init__(self)
-            self.lines = []
+    from elfatt_deploy.engine import rtx
+    from elfatt_deploy.errors import ElfattDeployError
+    from elfatt_deploy.graph import half
 
-        def log(self, _, message):
-            self.lines.append(message)
+    model, images = _common.our_model(name, SIZE), _common.noise(1, SIZE)
+    found = {}
 
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(data):
-        raise SystemExit(f"the parser refuses the graph: {parser.get_error(0)}")
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if builder.build_serialized_network(network, config) is None:
-        raise SystemExit("the builder fails on the graph")
-    return re.findall(r"^Name: (\S+), LayerType: \w+", "\n".join(log.lines), re.MULTILINE)
+    def add(column, data):
+        try:
+            blocks = rtx.blocks_of_nodes(data, tuple(_taps(model)))
+            found[column] = rtx.count(rtx.kernels(data), blocks)
+        except ElfattDeployError as error:
+            found[column] = error.message
+
+    for form, target in TARGETS.items():
+        graph = _common.our_graph(model, images, target)
+        add(f"{form} fp16", half.mixed(graph, ()).SerializeToString())
+        if form == "shifts":
+            add("shifts fp32", graph.SerializeToString())
+    if name in naive.NETS:
+        net = naive.loaded(name, model).half()
+        add("naive fp16", naive.exported(net, images.astype("float16")))
+    return found
+
+
+def _taps(model):
+    from elfatt_deploy.export import exporter
+
+    return exporter.tap_modules(model)
+
+
+def cell(count):
+    """Return the text of a count: all entries, and in brackets those that only synchronise."""
+    if count is None:
+        return ""
+    if isinstance(count, str):
+        return f"does not build: {count}".replace("|", "/")
+    return f"{count.kernels} ({count.events})" if count.events else str(count.kernels)
+
+
+def row(name, found):
+    """Return the row of a model."""
+    forms = ("naive fp16", "convolution fp16", "shifts fp16")
+    counts = [found.get(column) for column in (*forms, "shifts fp32")]
+    fused = [getattr(found.get(column), "fused_attention", "") for column in forms]
+    return (name, *map(cell, counts), *fused)
 
 
 def main():
     """Build every graph and print its kernels."""
     import tensorrt_rtx
 
+    from elfatt_deploy.models import registry
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = sorted(registry.models())
+    parser.add_argument("--models", nargs="+", default=names, choices=names, help="which models")
+    parser.add_argument("--blocks", action="store_true", help="also kernels of each block")
+    parser.add_argument("--write-baseline", action="store_true", help=f"store them in {BASELINE}")
+    args = parser.parse_args()
     print(f"- kind: measured (counted by the builder), tensorrt_rtx {tensorrt_rtx.__version__}")
-    images, rows = _common.noise(1, naive.SIZE), []
-    for attention in ATTENTIONS:
-        model = _common.our_model(f"cswin_t_{attention}", naive.SIZE)
-        net, half = naive.build(model, attention), images.astype("float16")
-        graphs = {
-            ("fp32", "ours"): _common.our_graph(model, images).SerializeToString(),
-            ("fp32", "naive"): naive.exported(net, images),
-            ("fp16", "ours"): _common.our_graph(model.half(), half).SerializeToString(),
-            ("fp16", "naive"): naive.exported(net.half(), half),
-        }
-        for (precision, form), data in graphs.items():
-            names = kernels(data)
-            fused = sum("mha" in name for name in names)
-            rows.append((f"cswin_t_{attention}", precision, form, len(names), fused))
-    columns = ("model", "precision", "graph", "kernels", "of them fused attention")
-    _common.table("Kernels at 224, batch 1, SM 8.6", columns, rows)
+    baseline = json.loads(BASELINE.read_text()) if BASELINE.is_file() else {}
+    blocks = []
+
+    def rows(pool):
+        for name in args.models:
+            _common.note(f"{name}: exporting and building")
+            found = pool.apply(counts_of, (name,))
+            blocks.append((name, found["shifts fp16"]))
+            baseline[name] = {
+                precision: {"kernels": count.kernels, "fused_attention": count.fused_attention}
+                for precision in ("fp32", "fp16")
+                if not isinstance(count := found[f"shifts {precision}"], str)
+            }
+            if args.write_baseline:
+                BASELINE.write_text(json.dumps(baseline, indent=1, sort_keys=True) + "\n")
+            yield row(name, found)
+
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        title = "Kernels at 224, batch 1, SM 8.6 (of them events between streams)"
+        _common.table(title, COLUMNS, rows(pool))
+    if args.blocks:
+        for name, count in blocks:
+            _common.table(f"{name}, shifts, fp16", ("block", "kernels"), count.blocks)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def millions(value: int) -> str:
     """Return a count in millions: 20393320 is `20.393`."""
@@ -36,6 +38,26 @@ def percent(value: float) -> str:
 def seconds(value_s: float) -> str:
     """Return a duration in seconds: `12.3`."""
     return f"{value_s:.1f}"
+
+
+def milliseconds(value_ms: float) -> str:
+    """Return a time to four significant digits, no finer than 0.1 us: `84.21`, `0.0312`."""
+    return _four_digits(value_ms, 4)
+
+
+def images_per_second(value_per_s: float) -> str:
+    """Return a throughput to four significant digits, no finer than a thousandth: `11.87`."""
+    return _four_digits(value_per_s, 3)
+
+
+def ratio(value: float) -> str:
+    """Return how many times: `1.84`."""
+    return f"{value:.2f}"
+
+
+def _four_digits(value: float, most: int) -> str:
+    digits = 3 - math.floor(math.log10(value)) if value > 0 else most
+    return f"{value:.{min(max(digits, 0), most)}f}"
 
 
 def rate(value_per_s: float) -> str:

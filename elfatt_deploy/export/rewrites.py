@@ -1,14 +1,16 @@
 """Weight-side rewrites, done on a copy of the model before it is exported.
 
 Each keeps the function and changes the graph; each has an equality test in float64. They hold for
-every opset: none of them chooses an operator.
+every opset: none of them chooses an operator. Which are done depends on how the target wants a
+depthwise convolution of tokens (`recipes.Target.local`): `REWRITES` is the one place that says so.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +56,42 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return linear
 
 
+class WholeQKV(nn.Module):
+    """The projection of `PackedQKV` as one Linear, the scale of q folded in.
+
+    The result is reshaped before it is cut into q, k and v of each branch: TensorRT would take a
+    cut of the product itself for several products, and run their biases as kernels of their own.
+
+    Args:
+        packed: the projection.
+        tokens: tokens N of one image.
+    """
+
+    def __init__(self, packed: PackedQKV, tokens: int) -> None:
+        """Take the packed weights, those of q multiplied by its scale."""
+        super().__init__()
+        weight, bias = packed.weight.detach().double(), packed.bias.detach().double()
+        gains = torch.ones_like(bias)
+        sizes = torch.tensor(packed.channels, device=bias.device)
+        scales = torch.tensor(packed.q_scales, dtype=bias.dtype, device=bias.device)
+        gains[: packed.in_features] = scales.repeat_interleave(sizes)
+        self.linear = _linear(weight * gains[:, None], bias * gains).to(packed.weight.dtype)
+        self.tokens, self.channels = tokens, packed.channels
+        self.width = math.gcd(*packed.channels)
+
+    def forward(self, tokens: Tensor) -> tuple[Projected, ...]:
+        """Project tokens [B*N, C]; returns q (scaled), k and v [B, N, channels] of every branch."""
+        rows = self.linear.out_features // self.width
+        packed = self.linear(tokens).reshape(-1, self.tokens, rows, self.width)
+        sizes = [channels // self.width for channels in self.channels]
+        parts = [
+            part.reshape(-1, self.tokens, size * self.width)
+            for part, size in zip(torch.split(packed, sizes * 3, 2), sizes * 3, strict=True)
+        ]
+        branches = len(sizes)
+        return tuple(cast(Projected, tuple(parts[i::branches])) for i in range(branches))
+
+
 def export_forms(model: nn.Module) -> None:
     """Replace every module that has a form of its own for export, `exported()`, by that form.
 
@@ -64,17 +102,18 @@ def export_forms(model: nn.Module) -> None:
     for block in model.modules():
         if isinstance(block, Block):
             _fold_gains(block)
-    _replace_by_export_forms(model)
+    _replace_by_forms(model, "exported")
     model.eval()
 
 
-def _replace_by_export_forms(parent: nn.Module) -> None:
+def _replace_by_forms(parent: nn.Module, method: str) -> None:
+    """Replace every module below `parent` that has `method` by what it returns."""
     for name, child in list(parent.named_children()):
-        exported = getattr(child, "exported", None)
-        if exported is not None:
-            child = exported()
+        form = getattr(child, method, None)
+        if form is not None:
+            child = form()
             setattr(parent, name, child)
-        _replace_by_export_forms(child)
+        _replace_by_forms(child, method)
 
 
 def _fold_gains(block: Block) -> None:
@@ -104,6 +143,18 @@ def split_qkv(model: nn.Module) -> None:
                 setattr(parent, name, SplitQKV(child))
 
 
+def whole_qkv(model: nn.Module) -> None:
+    """Replace every packed projection by one that is cut after a reshape, the scale folded in."""
+    for block in list(model.modules()):
+        if isinstance(block, Block):
+            block.qkv = WholeQKV(block.qkv, block.tokens)  # type: ignore[assignment]
+
+
+def shifts(model: nn.Module) -> None:
+    """Replace every module that has a form without depthwise convolution, `shifted()`, by it."""
+    _replace_by_forms(model, "shifted")
+
+
 def fold_norms(model: nn.Module) -> None:
     """Fold the weight and bias of each LayerNorm into the Linear layer that alone reads it.
 
@@ -125,18 +176,30 @@ def fold_norms(model: nn.Module) -> None:
             setattr(owner, norm_name, plain.eval())
 
 
-#: all rewrites in the order in which they are done
-REWRITES: dict[str, Callable[[nn.Module], None]] = {
+Local = Literal["convolution", "shifts"]
+
+_ALWAYS: dict[str, Callable[[nn.Module], None]] = {
     "export-forms": export_forms,
     "fold-norms": fold_norms,
-    "split-qkv": split_qkv,
+}
+#: all rewrites for each way to write a depthwise convolution of tokens, in their order. Which
+#: projection goes with which is by measurement: milliseconds of ONNX Runtime for the convolution,
+#: kernels of TensorRT for the shifts (docs/kernels.md)
+REWRITES: dict[Local, dict[str, Callable[[nn.Module], None]]] = {
+    "convolution": {**_ALWAYS, "split-qkv": split_qkv},
+    "shifts": {**_ALWAYS, "whole-qkv": whole_qkv, "shifts": shifts},
 }
 
 
-def rewritten(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with every rewrite done; the model itself is left as it is."""
+def rewritten(model: nn.Module, local: Local = "convolution") -> nn.Module:
+    """Return a copy of the model with every rewrite done; the model itself is left as it is.
+
+    Args:
+        model: the module.
+        local: how a depthwise convolution of tokens is written, a property of the target.
+    """
     model = copy.deepcopy(model)
     with torch.no_grad():
-        for rewrite in REWRITES.values():
+        for rewrite in REWRITES[local].values():
             rewrite(model)
     return model

@@ -29,12 +29,16 @@ TORCH_FREE = (
     "graph.adopt", "graph.simplify", "graph.summary", "models.config", "models.download",
     "models.own", "models.pretrained", "models.registry", "models.seeded", "models.settings",
     "models.spec", "parity.compare", "parity.locate", "parity.metrics",
-    "parity.tolerance", "runners.base", "runners.ort_runner", "runners.torch_runner",
+    "parity.tolerance", "results.compare", "results.conditions", "results.making", "results.parts",
+    "results.schema", "results.store", "results.tabular",
+    "runners.base", "runners.ort_runner", "runners.torch_runner",
 )  # fmt: skip
 
 
 def test_the_verbs_are_those_of_this_version():
-    assert VERBS == ("models", "export", "check", "build", "eval", "bench", "doctor")
+    assert VERBS == (
+        "models", "export", "check", "build", "eval", "bench", "compare", "doctor", "results",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["elfatt_deploy", "elfatt_deploy.cli.app"])

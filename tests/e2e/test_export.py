@@ -175,7 +175,7 @@ def test_manifest_says_what_the_file_is(tiny_request):
         "swap_halves": False,
         "resized": [],
     }
-    assert document["rewrites"] == list(rewrites.REWRITES)
+    assert document["rewrites"] == list(rewrites.REWRITES["shifts"])
     assert document["preprocessing"]["interpolation"] == "bicubic"
     assert document["counts"]["params"] > 0
     assert set(document["files"]) == {"model.onnx", "golden.npz"}
@@ -375,7 +375,7 @@ def test_a_wrong_rewrite_is_named(tiny_model, tmp_path, monkeypatch):
         with torch.no_grad():
             model.get_submodule("stage2.0.mlp.fc1").weight.mul_(1.05)
 
-    monkeypatch.setitem(rewrites.REWRITES, "spoil", spoil)
+    monkeypatch.setitem(rewrites.REWRITES["shifts"], "spoil", spoil)
     outcome = export_bundle(ExportRequest(model=tiny_model.name, output=tmp_path / "out"))
     assert not outcome.passed
     assert outcome.bundle is None

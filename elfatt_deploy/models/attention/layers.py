@@ -93,6 +93,47 @@ class LePE(DepthwiseConv):
         image = input.reshape(-1, self.rows, self.cols, c).permute(0, 3, 1, 2)
         return super().forward(image).permute(0, 2, 3, 1).reshape(-1, c)
 
+    def shifted(self) -> nn.Module:
+        """Return the form for targets whose local op is written as shifts."""
+        return ShiftedLePE(self)
+
+
+class ShiftedLePE(nn.Module):
+    """The convolution of a LePE as a sum of shifted tokens, each times one weight a channel.
+
+    Channels stay last, so nothing is transposed, and everything is elementwise: TensorRT makes one
+    kernel of it and of what surrounds it, where a convolution is a kernel of its own between two
+    changes of layout (docs/kernels.md).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, lepe: LePE) -> None:
+        """Take the weights of a LePE."""
+        super().__init__()
+        self.rows, self.cols = lepe.rows, lepe.cols
+        # [kernel, kernel, c]
+        weight = lepe.weight.detach().squeeze(1).permute(1, 2, 0).contiguous()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", lepe.bias.detach().clone())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve tokens [B, rows*cols, c] laid out as a map; returns [B*rows*cols, c]."""
+        side, _, c = self.weight.shape
+        reach = side // 2
+        image = input.reshape(-1, self.rows, self.cols, c)
+        image = functional.pad(image, (0, 0, reach, reach, reach, reach))
+        bands = [image[:, row : row + self.rows] for row in range(side)]
+        out = self.bias
+        for col in range(side):
+            # the taps of a column first: a cut for each row and column in place of one a tap
+            column = bands[0] * self.weight[0, col]
+            for row in range(1, side):
+                column = column + bands[row] * self.weight[row, col]
+            out = out + column[:, :, col : col + self.cols]
+        return out.reshape(-1, c)
+
 
 class Windows:
     """Cuts a token map into rectangles of the same size, and puts them back.
@@ -195,11 +236,32 @@ class LinearAttention(Branch):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend: q, k, v [B, N, c] to [B*N, c]."""
-        q, k, v_heads = (split_heads(t, self.heads) for t in (q, k, v))
-        # K as [B, h, d, N]: the softmax over tokens then runs along the last axis, which every
-        # runtime does without a transposition of its own.
-        keys = k.transpose(-1, -2).softmax(-1)
-        out = join_heads(q.softmax(-1) @ (keys @ v_heads))
+        queries, values = split_heads(q, self.heads), split_heads(v, self.heads)
+        out = join_heads(queries.softmax(-1) @ (self.keys(k) @ values))
         if self.get_v is not None:
             out = out + self.get_v(v)
         return out
+
+    def keys(self, k: Tensor) -> Tensor:
+        """Return the softmax over tokens of K [B, N, c] as [B, h, d, N]."""
+        # Transposed first: the softmax then runs along the last axis, which every runtime does
+        # without a transposition of its own.
+        return split_heads(k, self.heads).transpose(-1, -2).softmax(-1)
+
+    def shifted(self) -> nn.Module:
+        """Return the form that goes with LePE as shifts: another order of softmax and heads."""
+        if self.heads == 1:
+            return self
+        form = _SoftmaxBeforeHeads(self.channels, self.heads, self.rows, self.cols, lepe=False)
+        form.get_v = self.get_v
+        return form.train(self.training)
+
+
+class _SoftmaxBeforeHeads(LinearAttention):
+    def keys(self, k: Tensor) -> Tensor:
+        # TensorRT for RTX 1.7 makes one kernel less of it at 56x56 tokens than of the other order.
+        keys = k.softmax(1).transpose(1, 2)
+        return keys.reshape(-1, self.heads, self.channels // self.heads, k.shape[1])
+
+    def shifted(self) -> nn.Module:
+        return self

@@ -97,7 +97,9 @@ class Block(nn.Module):
             x = reordered(x, self.tokens, self.entry)
         outs = []
         for branch, qkv in zip(self.attns, self.qkv(self.norm1(x)), strict=True):
-            q, k, v = (t.reshape(-1, self.tokens, t.shape[-1]) for t in qkv)
+            # a number, not a traced shape, which would be worked out again at every op behind it
+            channels = cast(Branch, branch).channels
+            q, k, v = (t.reshape(-1, self.tokens, channels) for t in qkv)
             outs.append(cast(Tensor, branch(q, k, v)))
         x = x + self.proj(outs[0] if len(outs) == 1 else torch.cat(outs, -1))
         return x + cast(Tensor, self.mlp(self.norm2(x)))

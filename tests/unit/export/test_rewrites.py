@@ -9,17 +9,19 @@ import torch
 from torch import nn
 
 from elfatt_deploy.export import rewrites
-from elfatt_deploy.models.attention.layers import Branch
+from elfatt_deploy.models.attention.layers import Branch, DepthwiseConv, LePE
 from elfatt_deploy.models.backbones.layers import Block, PackedQKV
 from elfatt_deploy.models.backbones.swin import PatchMerging
 
 CSWIN = ("local", "global", "flatten", "agent", "effatt", "elfatt")
+LOCALS = tuple(rewrites.REWRITES)
+EACH = {name: rewrite for each in rewrites.REWRITES.values() for name, rewrite in each.items()}
 SWIN = tuple(name for name in CSWIN if name != "elfatt")  # Swin-ELFATT has the CSWin backbone
 
 
-def _images(height=64, width=64):
+def _images(height=64, width=64, batch=2):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64)
+    return torch.randn(batch, 3, height, width, generator=generator, dtype=torch.float64)
 
 
 @pytest.fixture(
@@ -50,24 +52,43 @@ def _assert_same(changed, net, images):
         torch.testing.assert_close(changed(images), net(images), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", rewrites.REWRITES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_rewrite_keeps_the_logits_in_float64(name, net):
     changed = copy.deepcopy(net)
     with torch.no_grad():
-        rewrites.REWRITES[name](changed)
+        EACH[name](changed)
     _assert_same(changed, net, _images())
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (72, 104)])
-def test_all_rewrites_keep_the_logits_in_float64(height, width, build):
+@pytest.mark.parametrize("local", LOCALS)
+@pytest.mark.parametrize(("height", "width", "batch"), [(64, 64, 3), (72, 104, 1)])
+def test_all_rewrites_keep_the_logits_in_float64(height, width, batch, local, build):
     net = build(height, width)
-    _assert_same(rewrites.rewritten(net), net, _images(height, width))
+    _assert_same(rewrites.rewritten(net, local), net, _images(height, width, batch))
 
 
+@pytest.mark.parametrize("local", LOCALS)
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.75, 1.0])
-def test_all_rewrites_keep_the_logits_of_other_ratios_on_a_padded_map(ratio, small_net):
+def test_all_rewrites_keep_the_logits_of_other_ratios_on_a_padded_map(ratio, local, small_net):
     net = small_net(height=72, width=104, global_ratio=ratio).double()
-    _assert_same(rewrites.rewritten(net), net, _images(72, 104))
+    _assert_same(rewrites.rewritten(net, local), net, _images(72, 104))
+
+
+def test_no_depthwise_convolution_of_tokens_is_left_where_shifts_are_wanted(build):
+    net = build()
+    changed = rewrites.rewritten(net, "shifts")
+    assert not any(isinstance(module, DepthwiseConv) for module in changed.modules())
+    kept = [isinstance(m, DepthwiseConv) for m in rewrites.rewritten(net).modules()]
+    assert any(kept) == any(isinstance(m, DepthwiseConv) for m in net.modules())
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (2, 7), (9, 4)])
+def test_shifted_tokens_are_the_convolution(rows, cols, kernel):
+    lepe = LePE(6, rows, cols, kernel).double()
+    tokens = torch.randn(3, rows * cols, 6, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(lepe.shifted()(tokens), lepe(tokens), rtol=1e-12, atol=1e-12)
 
 
 def test_the_original_model_is_left_as_it_is(net):
@@ -79,14 +100,16 @@ def test_the_original_model_is_left_as_it_is(net):
     assert [type(module) for module in net.modules()] == modules
 
 
-def test_no_packed_projection_is_left(net):
+@pytest.mark.parametrize("local", LOCALS)
+def test_no_packed_projection_is_left(local, net):
     assert any(isinstance(module, PackedQKV) for module in net.modules())
-    assert not any(isinstance(m, PackedQKV) for m in rewrites.rewritten(net).modules())
+    assert not any(isinstance(m, PackedQKV) for m in rewrites.rewritten(net, local).modules())
 
 
-def test_the_split_projection_has_no_parameter_more_or_less(net):
+@pytest.mark.parametrize("rewrite", [rewrites.split_qkv, rewrites.whole_qkv])
+def test_another_projection_has_no_parameter_more_or_less(rewrite, net):
     packed = copy.deepcopy(net)
-    rewrites.split_qkv(packed)
+    rewrite(packed)
     counts = [sum(p.numel() for p in model.parameters()) for model in (net, packed)]
     assert counts[0] == counts[1]
 
@@ -224,5 +247,7 @@ def test_a_module_that_declares_nothing_is_not_folded():
     assert changed[0].weight is not None
 
 
-def test_the_rewritten_model_keeps_its_precision(small_net):
-    assert {p.dtype for p in rewrites.rewritten(small_net()).parameters()} == {torch.float32}
+@pytest.mark.parametrize("local", LOCALS)
+def test_the_rewritten_model_keeps_its_precision(local, small_net):
+    net = rewrites.rewritten(small_net(), local)
+    assert {t.dtype for t in (*net.parameters(), *net.buffers())} == {torch.float32}
