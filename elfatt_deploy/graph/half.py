@@ -15,6 +15,7 @@ import numpy as np
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import ExportError
+from elfatt_deploy.graph import simplify
 
 if TYPE_CHECKING:
     import onnx
@@ -70,7 +71,7 @@ class _Conversion:
         self.onnx = optional.load("onnx")
         self.result = copy.deepcopy(model)
         graph = self.result.graph
-        _constants_to_weights(graph)
+        simplify.share_constants(self.result)
         self._check(graph, islands)
         self.floats = float_tensors(self.result)
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -180,20 +181,6 @@ def _half(name: str, values: NDArray[np.float32]) -> NDArray[np.float16]:
             hint="keep the nodes that read it in FP32",
         )
     return half
-
-
-def _constants_to_weights(graph: onnx.GraphProto) -> None:
-    """Turn nodes that make a constant into weights, so that there is one kind of constant."""
-    helper = optional.load("onnx").numpy_helper
-    kept = []
-    for node in graph.node:
-        values = [a.t for a in node.attribute if a.name == "value" and a.HasField("t")]
-        if node.op_type == "Constant" and values:
-            graph.initializer.append(helper.from_array(helper.to_array(values[0]), node.output[0]))
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
 
 
 def _halve_value(node: onnx.NodeProto) -> None:

@@ -7,6 +7,7 @@ graph.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from elfatt_deploy import optional
@@ -25,11 +26,42 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         ExportError: the simplifier fails on this graph.
     """
     onnxslim = optional.load("onnxslim")
+    shared = copy.deepcopy(model)
+    share_constants(shared)  # a tracer writes one for each use, and onnxslim's time grows with them
     try:
-        slim: onnx.ModelProto = onnxslim.slim(model, skip_fusion_patterns=_LEFT_OUT)
+        slim: onnx.ModelProto = onnxslim.slim(shared, skip_fusion_patterns=_LEFT_OUT)
     except Exception as error:
         raise ExportError(f"the graph cannot be simplified: {error}") from error
     return slim
+
+
+def share_constants(model: onnx.ModelProto) -> None:
+    """Turn nodes that make a constant into weights, in place, equal ones into one."""
+    helper = optional.load("onnx").numpy_helper
+    graph = model.graph
+    kept: list[onnx.NodeProto] = []
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    same: dict[str, str] = {}
+    outputs = {output.name for output in graph.output}
+    # a graph inside a node may read them by their own names
+    nested = any(a.HasField("g") for node in graph.node for a in node.attribute)
+    for node in graph.node:
+        values = [a.t for a in node.attribute if a.name == "value" and a.HasField("t")]
+        if node.op_type != "Constant" or not values:
+            kept.append(node)
+            continue
+        array, name = helper.to_array(values[0]), node.output[0]
+        key = (values[0].data_type, array.shape, array.tobytes())
+        if key in first and name not in outputs and not nested:
+            same[name] = first[key]
+        else:
+            first.setdefault(key, name)
+            graph.initializer.append(helper.from_array(array, name))
+    for node in kept:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def drop_outputs(model: onnx.ModelProto, keep: str) -> tuple[str, ...]:

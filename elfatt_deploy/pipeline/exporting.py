@@ -190,7 +190,7 @@ def export_module(
         progress(f"exporting to opset {plan.target.opset}")
         size = _TRACED_BATCH if isinstance(plan.batch, str) else plan.batch
         proto = exporter.onnx_from_torch(
-            rewrites.rewritten(model, plan.target.local),
+            rewrites.rewritten(model, plan.target.local, plan.precision),
             exporter.example_images(inputs.images, size),
             opset=plan.target.opset,
             dynamic_batch=isinstance(plan.batch, str),
@@ -211,7 +211,7 @@ def export_module(
             proto,
             tap_names,
             "torch.onnx (TorchScript)",
-            tuple(rewrites.REWRITES[plan.target.local]),
+            tuple(rewrites.rewrites_for(plan.target.local, plan.precision)),
             progress,
         )
 

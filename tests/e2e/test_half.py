@@ -169,3 +169,19 @@ def test_comparisons_that_cannot_be_made_are_refused(options, told, tiny_model, 
     result = cli("check", folder, *options)
     assert result.code == 2
     assert told in result.err
+
+
+@pytest.mark.parametrize("target", ["jp6", "ort"])
+def test_a_scaled_softmax_over_tokens_is_fp32_up_to_its_product(
+    target, tiny_model, tmp_path, monkeypatch
+):
+    from elfatt_deploy.export import rewrites
+
+    monkeypatch.setattr(rewrites, "_MOST_TOKENS", 63)
+    outcome = export_bundle(
+        ExportRequest(model=tiny_model.name, precision="fp16", target=target, output=tmp_path)
+    )
+    manifest = outcome.bundle.manifest
+    assert "scale-token-softmax" in manifest.rewrites
+    assert [island.op for island in manifest.precision_map.islands] == ["Softmax", "Mul"] * 2
+    assert all("scaled up" in island.reason for island in manifest.precision_map.islands)

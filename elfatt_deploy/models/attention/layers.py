@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -233,11 +235,16 @@ class LinearAttention(Branch):
         super().__init__()
         self.channels, self.heads, self.rows, self.cols = channels, heads, rows, cols
         self.get_v = LePE(channels, rows, cols) if lepe else None
+        #: what the softmax over tokens is multiplied by, and the context divided by
+        self.token_scale = 1.0
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend: q, k, v [B, N, c] to [B*N, c]."""
         queries, values = split_heads(q, self.heads), split_heads(v, self.heads)
-        out = join_heads(queries.softmax(-1) @ (self.keys(k) @ values))
+        context = self.keys(k) @ values
+        if self.token_scale != 1:
+            context = context / self.token_scale
+        out = join_heads(queries.softmax(-1) @ context)
         if self.get_v is not None:
             out = out + self.get_v(v)
         return out
@@ -246,21 +253,28 @@ class LinearAttention(Branch):
         """Return the softmax over tokens of K [B, N, c] as [B, h, d, N]."""
         # Transposed first: the softmax then runs along the last axis, which every runtime does
         # without a transposition of its own.
-        return split_heads(k, self.heads).transpose(-1, -2).softmax(-1)
+        return self._scaled(split_heads(k, self.heads).transpose(-1, -2).softmax(-1))
+
+    def scale_tokens(self) -> None:
+        """Scale the softmax over tokens by sqrt(N), so that FP16 holds values around 1/N."""
+        self.token_scale = math.sqrt(self.rows * self.cols)
+
+    def _scaled(self, softmax: Tensor) -> Tensor:
+        return softmax if self.token_scale == 1 else softmax * self.token_scale
 
     def shifted(self) -> nn.Module:
         """Return the form that goes with LePE as shifts: another order of softmax and heads."""
         if self.heads == 1:
             return self
         form = _SoftmaxBeforeHeads(self.channels, self.heads, self.rows, self.cols, lepe=False)
-        form.get_v = self.get_v
+        form.get_v, form.token_scale = self.get_v, self.token_scale
         return form.train(self.training)
 
 
 class _SoftmaxBeforeHeads(LinearAttention):
     def keys(self, k: Tensor) -> Tensor:
         # TensorRT for RTX 1.7 makes one kernel less of it at 56x56 tokens than of the other order.
-        keys = k.softmax(1).transpose(1, 2)
+        keys = self._scaled(k.softmax(1)).transpose(1, 2)
         return keys.reshape(-1, self.heads, self.channels // self.heads, k.shape[1])
 
     def shifted(self) -> nn.Module:

@@ -251,3 +251,21 @@ def test_a_module_that_declares_nothing_is_not_folded():
 def test_the_rewritten_model_keeps_its_precision(local, small_net):
     net = rewrites.rewritten(small_net(), local)
     assert {t.dtype for t in (*net.parameters(), *net.buffers())} == {torch.float32}
+
+
+@pytest.mark.parametrize("local", LOCALS)
+def test_a_softmax_over_very_many_tokens_is_scaled_for_half_precision_only(
+    local, small_net, monkeypatch
+):
+    net = small_net("elfatt").double()
+    monkeypatch.setattr(rewrites, "_MOST_TOKENS", 63)  # maps of 16x16, 8x8, 4x4, 2x2 tokens
+
+    def scales(model):
+        found = [m.token_scale for m in model.modules() if hasattr(m, "token_scale")]
+        return [scale for scale in found if scale != 1]
+
+    changed = rewrites.rewritten(net, local, "fp16")
+    assert scales(changed) == [16, 8]
+    assert scales(rewrites.rewritten(net, local, "fp32")) == []
+    assert scales(net) == []
+    _assert_same(changed, net, _images())

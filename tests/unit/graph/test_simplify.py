@@ -97,3 +97,34 @@ def test_stripping_leaves_no_trace_of_the_exporting_machine(branched):
     simplify.strip_metadata(branched)
     assert b"/home/me" not in branched.SerializeToString()
     assert set(_run(branched)) == {"y", "stem"}
+
+
+def _constant(name, values):
+    value = numpy_helper.from_array(np.asarray(values, np.float32))
+    return ("Constant", [], [name], f"make-{name}", {"value": value})
+
+
+def test_equal_constants_become_one_weight(onnx_model):
+    nodes = [
+        _constant("a", [1, 2, 3, 4]),
+        _constant("b", [1, 2, 3, 4]),
+        _constant("c", [[1, 2, 3, 4]]),
+        ("Add", ["x", "a"], ["m"], "add", {}),
+        ("Mul", ["m", "b"], ["n"], "mul", {}),
+        ("Sub", ["n", "c"], ["y"], "sub", {}),
+    ]
+    model = onnx_model(nodes, (2, 4))
+    before = _run(model)
+    simplify.share_constants(model)
+    assert [node.op_type for node in model.graph.node] == ["Add", "Mul", "Sub"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["a", "c"]
+    np.testing.assert_array_equal(_run(model)["y"], before["y"])
+
+
+def test_constants_that_an_inner_graph_may_read_keep_their_names(onnx_model):
+    nodes = [_constant("a", 1), _constant("b", 1), ("Add", ["x", "a"], ["y"], "add", {})]
+    model = onnx_model(nodes, (2, 4))
+    inner = onnx.helper.make_graph([], "inner", [], [])
+    model.graph.node[2].attribute.append(onnx.helper.make_attribute("body", inner))
+    simplify.share_constants(model)
+    assert [tensor.name for tensor in model.graph.initializer] == ["a", "b"]
