@@ -55,6 +55,11 @@ def ratio(value: float) -> str:
     return f"{value:.2f}"
 
 
+def signed_percent(value: float) -> str:
+    """Return a change given as a share, in per cent: `+1.2`."""
+    return f"{100 * value:+.1f}"
+
+
 def _four_digits(value: float, most: int) -> str:
     digits = 3 - math.floor(math.log10(value)) if value > 0 else most
     return f"{value:.{min(max(digits, 0), most)}f}"

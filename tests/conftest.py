@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 
 from elfatt_deploy.models import registry, seeded
+
+# Tests run in several processes at once: more threads in each would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 FAKES = Path(__file__).parent / "fakes"

@@ -52,7 +52,7 @@ def read_machine() -> Machine:
         cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         virtual="hypervisor" in fields.get("flags", "").split(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        load=_load(),
+        load=load_average(),
     )
 
 
@@ -79,6 +79,14 @@ def _meminfo_available(text: str) -> int | Unavailable:
     return Unavailable(reason="this system has no /proc/meminfo with MemAvailable")
 
 
+def total_bytes() -> int | Unavailable:
+    """Return all memory of the machine."""
+    for line in (_MEMINFO.read_text() if _MEMINFO.is_file() else "").splitlines():
+        if line.startswith("MemTotal:"):
+            return 1024 * int(line.split()[1])
+    return Unavailable(reason="this system has no /proc/meminfo with MemTotal")
+
+
 def _cgroup_room(root: Path) -> int | None:
     """Return the bytes below the limit of our control group; None where there is no limit."""
     for limit_file, used_file, stat_file, cache_field in _CGROUPS:
@@ -95,7 +103,8 @@ def _cgroup_room(root: Path) -> int | None:
     return None
 
 
-def _load() -> float | Unavailable:
+def load_average() -> float | Unavailable:
+    """Return the load average of the last minute."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):

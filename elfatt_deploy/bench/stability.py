@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
+from typing import Literal
 
 from elfatt_deploy.bench import stats
 from elfatt_deploy.bench.machine import Machine
+from elfatt_deploy.bench.records import Unavailable
 
 #: MAD above this share of the median: a quiet machine stays below a hundredth
 _UNSTABLE = 0.05
@@ -24,6 +26,22 @@ class Kind(str, enum.Enum):
     UNSTABLE = "unstable"
     NOT_STEADY = "not-steady"
     DISTURBED = "disturbed"
+    THROTTLED = "throttled"
+    OFF_CLOCK = "off-clock"
+    UNWATCHED = "unwatched"
+
+
+Validity = Literal["throttled", "off-clock", "disturbed", "unwatched", "not-steady", "unstable"]
+
+#: the kinds that say that something is wrong with the number itself, and their words
+VALIDITY: dict[Kind, Validity] = {
+    Kind.THROTTLED: "throttled",
+    Kind.OFF_CLOCK: "off-clock",
+    Kind.DISTURBED: "disturbed",
+    Kind.UNWATCHED: "unwatched",
+    Kind.NOT_STEADY: "not-steady",
+    Kind.UNSTABLE: "unstable",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +95,18 @@ def run_warnings(machine: Machine, rounds: int) -> tuple[StabilityWarning, ...]:
                 message=f"{rounds} rounds give no interval; use {stats.MIN_ROUNDS} or more",
             )
         )
-    if isinstance(machine.load, float) and machine.load > _BUSY * machine.cores:
-        found.append(
-            StabilityWarning(
-                kind=Kind.DISTURBED,
-                cell="",
-                message=f"the load average was {machine.load:.1f} on {machine.cores} cores before "
-                "the measurement; stop other programs",
-            )
-        )
-    return tuple(found)
+    return (*found, *load_warnings(machine.load, machine.cores))
+
+
+def load_warnings(load: float | Unavailable, cores: int) -> tuple[StabilityWarning, ...]:
+    """Return whether something else was running before the measurement."""
+    if isinstance(load, Unavailable) or load <= _BUSY * cores:
+        return ()
+    return (
+        StabilityWarning(
+            kind=Kind.DISTURBED,
+            cell="",
+            message=f"the load average was {load:.1f} on {cores} cores before "
+            "the measurement; stop other programs",
+        ),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -165,6 +165,51 @@ def growth(
         interval = _interval(_slope(tokens, _resampled(table, seed)))
     exponent = _slope(tokens, np.median(table, axis=1, keepdims=True))
     return Growth(exponent=float(exponent[0]), interval=interval, tokens=tokens)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How many times as long one cell takes as another.
+
+    Args:
+        value: median over the repetitions of the ratio within each.
+        interval: its bootstrap interval over the repetitions.
+        repetitions: number of repetitions that both have.
+    """
+
+    value: float
+    interval: Interval | Unavailable
+    repetitions: int
+
+    def differs(self, margin: float) -> bool:
+        """Return whether the whole interval lies further from 1 than a share `margin`."""
+        if not isinstance(self.interval, Interval):
+            return False
+        return self.interval.low > 1 + margin or self.interval.high < 1 / (1 + margin)
+
+
+def paired_ratio(
+    times: Mapping[int, float], base: Mapping[int, float], seed: int = 0
+) -> Ratio | Unavailable:
+    """Return the ratio of two cells that were measured interleaved.
+
+    The two times of one repetition were taken close to each other: what slows the machine down for
+    a while meets both, and cancels.
+
+    Args:
+        times: number of the repetition -> its time.
+        base: the same of the cell that is compared with.
+        seed: seed of the resampling.
+    """
+    shared = sorted(times.keys() & base.keys())
+    if not shared:
+        return Unavailable(reason="no repetition has a time of both")
+    ratios = np.array([times[number] / base[number] for number in shared])
+    return Ratio(
+        value=median(ratios.tolist()),
+        interval=median_interval(ratios, seed),
+        repetitions=len(shared),
+    )
 
 
 def _slope(tokens: Sequence[int], times: NDArray[np.float64]) -> NDArray[np.float64]:

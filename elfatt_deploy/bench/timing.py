@@ -127,7 +127,7 @@ def interleaved(
     warm_ups: list[int] = []
     order, shuffle = list(range(len(runs))), random.Random(seed).shuffle
     rounds, interrupted = 0, False
-    with _no_collector():
+    with no_collector():
         try:
             short = []
             for run in runs:
@@ -188,7 +188,8 @@ def _timed(run: Callable[[], object], clock: Clock) -> int:
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
+    """Keep Python's garbage collector off."""
     # A collection would walk all objects of torch and fall into the time of whichever cell runs.
     was_on = gc.isenabled()
     gc.collect()

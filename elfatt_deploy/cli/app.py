@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy import __version__
-from elfatt_deploy.cli import bench, build, check, doctor, export, models
+from elfatt_deploy.cli import bench, build, check, compare, doctor, export, models, results
 from elfatt_deploy.cli import eval as evaluate
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command("check")(check.command)
 app.command("build")(build.command)
 app.command("eval")(evaluate.command)
 app.command("bench")(bench.command)
+app.add_typer(results.app, name="results")
+app.command("compare")(compare.command)
 app.command("doctor")(doctor.command)
 
 

@@ -1,4 +1,4 @@
-"""TensorRT for RTX: does a graph parse and build, and how many kernels is it?
+"""Whether a graph parses and builds in TensorRT for RTX, and how many kernels it becomes.
 
 The only parser and builder of the TensorRT family that work without a GPU. The builder compiles
 for SM 8.6 and its verbose log lists the kernels, each with the ONNX nodes that it came from. A

@@ -5,6 +5,7 @@ check_bundle, check_onnx       checking.py    bundle or file -> lint -> parity
 build_bundle                   building.py    bundle -> plan, proof of its precision
 evaluate_bundle                evaluating.py  labelled images -> accuracy, agreement
 bench_attention                benching.py    attention alone -> times
+bench_models                   measuring.py   bundles -> interleaved processes -> run records
 """
 
 from elfatt_deploy.pipeline.benching import bench_attention
@@ -12,6 +13,7 @@ from elfatt_deploy.pipeline.building import BuildRequest, build_bundle
 from elfatt_deploy.pipeline.checking import check_bundle, check_onnx
 from elfatt_deploy.pipeline.evaluating import evaluate_bundle
 from elfatt_deploy.pipeline.exporting import export_bundle, export_module
+from elfatt_deploy.pipeline.measuring import bench_models
 from elfatt_deploy.pipeline.records import ExportPlan, ExportRequest, Outcome, Progress
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "bench_attention",
+    "bench_models",
     "build_bundle",
     "check_bundle",
     "check_onnx",

@@ -25,6 +25,8 @@ from elfatt_deploy.pipeline.records import ExportRequest, Progress, silent
 from elfatt_deploy.pipeline.run_records import BenchReport
 from elfatt_deploy.runners.ort_runner import check_provider
 
+#: end of a repetition whose number of runs is fixed
+_EXACT_MOST_S = 3600.0
 _PACKAGES = {"ort": "onnxruntime", "torch": "torch"}
 Worker = Callable[[Task, processes.Tell], Measured | Failed]
 
@@ -79,7 +81,7 @@ def bench_models(
         before=before,
         after=machine_state.read_state(),
         differences=differences,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         started=started,
         command=command,
     )
@@ -92,7 +94,7 @@ def _launch(
     limits = request.plan.limits
     if request.contract.runs is not None:
         exact = dataclasses.replace(limits.enough, rounds=request.contract.runs, seconds=0.0)
-        limits = dataclasses.replace(limits, enough=exact, most_seconds=float("1e9"))
+        limits = dataclasses.replace(limits, enough=exact, most_seconds=_EXACT_MOST_S)
     task = Task(
         bundle=str(cell.bundle.path.resolve()),
         runner=request.runner,
@@ -144,6 +146,11 @@ def _check(request: BenchRequest, bundle: Bundle) -> None:
     """Refuse a bundle that the runner would run as something else than it is called."""
     manifest = bundle.manifest
     if request.runner == "torch":
+        if manifest.precision != "fp32":
+            raise UsageError(
+                f"--runner torch runs fp32, and {bundle.path} is {manifest.precision}",
+                hint="use --runner ort",
+            )
         if not manifest.model.builder:
             raise UsageError(f"--runner torch: {bundle.path} was made from an ONNX file")
         if manifest.weights.seed is None:
@@ -235,9 +242,10 @@ def find_bundle(
         wanted = (name, height, width, precision)
         found = (model.get("name"), model.get("height"), model.get("width"),
                  manifest.get("precision"))  # fmt: skip
+        created = str(manifest.get("created"))
         fits = any_batch or manifest.get("batch") in (batch or 1, "dynamic")
-        if wanted == found and fits and (newest is None or str(manifest["created"]) > newest[0]):
-            newest = (str(manifest["created"]), path.parent)
+        if wanted == found and fits and (newest is None or created > newest[0]):
+            newest = (created, path.parent)
     return newest[1] if newest else None
 
 

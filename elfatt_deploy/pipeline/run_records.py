@@ -175,7 +175,7 @@ def _record(
         weights=manifest.weights,
         bundle_sha256=bundles.sha256_of(cell.bundle.path / MANIFEST_FILE),
         model_sha256=manifest.files[MODEL_FILE],
-        proof=_proof(request, manifest.precision),
+        proof=_proof(manifest.precision),
         evidence="types in the file; parity of one batch before every repetition",
         parity=parity or none,
         device=device,
@@ -187,7 +187,7 @@ def _record(
         memory=_memory(measured, none),
         refused=none if failed else None,
         warnings=tuple(RunWarning(kind=w.kind.value, message=w.message) for w in warnings),
-        validity=doubts.words(warnings),  # type: ignore[arg-type]
+        validity=doubts.words(warnings),
     )
 
 
@@ -210,10 +210,9 @@ def _cell(request: BenchRequest, cell: BenchCell) -> Cell:
     )
 
 
-def _proof(request: BenchRequest, precision: str) -> str:
-    return (
-        f"{precision}-unproven" if precision == "fp16" and request.provider == "cpu" else precision
-    )
+def _proof(precision: str) -> str:
+    """Return what is proved of the precision: no runner here shows which kernels it chose."""
+    return f"{precision}-unproven" if precision == "fp16" else precision
 
 
 def _protocol(request: BenchRequest, note: str) -> Protocol:

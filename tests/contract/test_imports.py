@@ -17,6 +17,9 @@ VERBS = tuple(typer.main.get_command(app).commands)
 TORCH_FREE = (
     "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
     "bench.attention", "bench.attention_report", "bench.machine", "bench.plot", "bench.records",
+    "bench.cells", "bench.contracts", "bench.doubts", "bench.machine_state", "bench.processes",
+    "bench.protocol", "bench.session", "bench.worker", "pipeline.measuring",
+    "pipeline.run_records",
     "bench.stability", "bench.stats", "bench.timing", "cli.app",
     "engine.builder", "engine.dialects", "engine.gpu", "engine.layers", "engine.memory",
     "engine.messages", "engine.network", "engine.plan", "engine.proof", "engine.rtx",

@@ -14,6 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 STAGES = (
     "models", "export", "graph", "engine", "runners", "parity", "precision", "evaluation", "bench",
+    "results",
 )  # fmt: skip
 SHARED = (
     "", "artifacts", "bundles", "errors", "golden", "optional", "preprocessing", "recipes",

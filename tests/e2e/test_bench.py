@@ -153,7 +153,8 @@ def test_without_matplotlib_nothing_is_measured(cli, tmp_path, monkeypatch, no_e
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        ("", 2, "there is nothing to time"),
+        ("--attention elfatt --model cswin_t_elfatt", 2, "--model does not go with --attention"),
+        ("--attention elfatt --results runs.jsonl", 2, "--results does not go with --attention"),
         ("--attention elfat", 2, "unknown attention 'elfat': did you mean elfatt"),
         ("--attention elfatt,,global", 2, "unknown attention ''"),
         ("--attention elfatt --size 14", 2, "--size 14 is not a size"),

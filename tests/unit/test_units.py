@@ -24,3 +24,19 @@ from elfatt_deploy import units
 )
 def test_quantities_print_as_documented(shown, text):
     assert shown == text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1234.5, "1234"), (84.2149, "84.21"), (0.03123456, "0.0312"), (0.0, "0.0000")],
+)
+def test_a_time_has_four_digits_and_is_no_finer_than_a_tenth_of_a_microsecond(value, shown):
+    assert units.milliseconds(value) == shown
+
+
+def test_rates_ratios_and_changes_have_their_digits():
+    assert units.images_per_second(11.8754) == "11.88"
+    assert units.images_per_second(0.00123) == "0.001"
+    assert units.ratio(1.9249) == "1.92"
+    assert units.signed_percent(0.0123) == "+1.2"
+    assert units.signed_percent(-0.05) == "-5.0"

@@ -1,12 +1,15 @@
-"""A report of the attention micro-benchmark made of invented times."""
+"""Reports and repetitions made of invented times."""
 
 from __future__ import annotations
 
 import pytest
 
+from elfatt_deploy.artifacts import ParityReport, Tolerance
 from elfatt_deploy.bench import attention_report, timing
 from elfatt_deploy.bench.attention import AttentionRequest, Prepared
+from elfatt_deploy.bench.cells import Measured
 from elfatt_deploy.bench.machine import Machine
+from elfatt_deploy.bench.protocol import Timed, WarmUp
 from elfatt_deploy.bench.records import Unavailable
 
 SIZES = ((14, 14), (28, 28), (56, 56))
@@ -52,3 +55,23 @@ def _report(
 def made_report():
     """Return a function that makes a report; times are a power of the tokens."""
     return _report
+
+
+def _measured(times_ms, *, steady=True, foreign=0.0, wall_ms=None):
+    tolerance = Tolerance(max_abs=1, relative_l2=1, cosine=0)
+    return Measured(
+        runner="fake",
+        version="fake 1",
+        parity=ParityReport(reference="a", candidate="b", tolerance=tolerance, rows=()),
+        warm_up=WarmUp(runs=7, windows_ms=(1.0,), steady=steady),
+        timed=Timed(times_ms=tuple(times_ms), wall_ms=wall_ms or sum(times_ms)),
+        host_peak_bytes=2**20,
+        device_peak_bytes=Unavailable(reason="no device was used"),
+        foreign_cores=foreign,
+    )
+
+
+@pytest.fixture(scope="session")
+def made_measured():
+    """Return a function that makes what one process measured, of invented times."""
+    return _measured

@@ -181,3 +181,31 @@ def test_growth_takes_the_rounds_that_all_sizes_have():
     few = stats.growth([(100, np.ones(4)), (400, np.full(6, 4.0))])
     assert few.exponent == pytest.approx(1.0)
     assert few.interval == Unavailable(reason="needs 5 rounds, there are 4")
+
+
+def test_a_paired_ratio_cancels_what_meets_both():
+    base = {0: 10.0, 1: 20.0, 2: 40.0, 3: 10.0, 4: 15.0}
+    found = stats.paired_ratio({n: 1.5 * time for n, time in base.items()}, base)
+    assert isinstance(found, stats.Ratio)
+    assert found.value == pytest.approx(1.5)
+    assert isinstance(found.interval, Interval)
+    assert (found.interval.low, found.interval.high) == pytest.approx((1.5, 1.5))
+    assert found.differs(0.02)
+
+
+def test_only_repetitions_that_both_have_are_paired():
+    found = stats.paired_ratio({0: 2.0, 1: 3.0, 9: 99.0}, {0: 1.0, 1: 1.0, 2: 1.0})
+    assert isinstance(found, stats.Ratio)
+    assert (found.repetitions, found.value) == (2, 2.5)
+    assert isinstance(found.interval, Unavailable)
+    assert not found.differs(0.0)
+    assert isinstance(stats.paired_ratio({0: 1.0}, {1: 1.0}), Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "differs"),
+    [(1.03, 1.04, True), (1.01, 1.04, False), (0.95, 0.97, True), (0.99, 1.01, False)],
+)
+def test_a_ratio_differs_where_its_whole_interval_does(low, high, differs):
+    ratio = stats.Ratio(value=1.0, interval=Interval(low=low, high=high), repetitions=5)
+    assert ratio.differs(0.02) is differs

@@ -1,0 +1,191 @@
+"""What `bench` adds to the time of a run: its worker against a bare loop, in fresh processes.
+
+Both load the same file with the same settings of ONNX Runtime; the bare loop is
+`perf_counter` around `InferenceSession.run` and nothing else. They take turns, so that a machine
+that gets slower for a while meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import _common
+import numpy as np
+
+from elfatt_deploy.bench import processes
+from elfatt_deploy.bench.cells import Failed
+from elfatt_deploy.bench.protocol import Limits, SteadyRule
+from elfatt_deploy.bench.timing import StopRule
+from elfatt_deploy.bench.worker import Task
+from elfatt_deploy.pipeline import ExportRequest, export_bundle
+from elfatt_deploy.runners.ort_runner import OrtRunner
+
+#: inputs of cswin_t_elfatt at which a run takes about 5 and about 100 ms here
+SIZES = (64, 224)
+_MODEL = "cswin_t_elfatt"
+#: before the timed runs of each process, in seconds
+WARM_UP_S = 1.0
+
+BARE = """
+import gc, json, sys, time
+import numpy as np
+import onnxruntime
+
+folder, warm_up, seconds, threads = sys.argv[1], *map(float, sys.argv[2:])
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(threads)
+options.add_session_config_entry("session.force_spinning_stop", "1")
+session = onnxruntime.InferenceSession(
+    folder + "/model.onnx", options, providers=["CPUExecutionProvider"]
+)
+with np.load(folder + "/golden.npz") as file:
+    images = np.ascontiguousarray(file["images"][:1])
+gc.disable()
+begin = time.perf_counter()
+while time.perf_counter() - begin < warm_up:
+    session.run(None, {"images": images})
+times, begin = [], time.perf_counter()
+while time.perf_counter() - begin < seconds:
+    start = time.perf_counter()
+    session.run(None, {"images": images})
+    times.append(time.perf_counter() - start)
+times.sort()
+print(json.dumps([1e3 * time for time in times]))
+"""
+
+
+def bare(folder: Path, threads: int, seconds: float) -> list[float]:
+    """Return the times of the bare loop in ms."""
+    numbers = map(str, (WARM_UP_S, seconds, threads))
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, folder, *numbers], capture_output=True, text=True, check=True
+    )
+    return list(json.loads(done.stdout))
+
+
+def ours(folder: Path, threads: int, seconds: float) -> list[float]:
+    """Return the times that the worker of `bench` takes, in ms."""
+    found = processes.run_worker(
+        Task(
+            bundle=str(folder),
+            runner="ort",
+            provider="cpu",
+            precision="fp32",
+            batch=1,
+            threads=threads,
+            in_flight=1,
+            limits=Limits(enough=StopRule(rounds=3, seconds=seconds), most_seconds=10 * seconds),
+            steady=SteadyRule(tolerance=-1.0, most_seconds=WARM_UP_S),  # the bound alone ends it
+        )
+    )
+    if isinstance(found, Failed):
+        sys.exit(found.reason)
+    return list(found.timed.times_ms)
+
+
+def alternating(size: int, folder: Path, args: argparse.Namespace) -> tuple[str, ...]:
+    """Let single runs take turns in one process; returns a row of the table.
+
+    Other programs slow both down alike, even where they come and go within seconds.
+    """
+    with np.load(folder / "golden.npz") as file:
+        feeds = {"images": np.ascontiguousarray(file["images"][:1])}
+    session = _common.session(str(folder / "model.onnx"), args.threads[0])
+    with OrtRunner(str(folder / "model.onnx"), threads=args.threads[0]) as runner:
+        runs = {
+            "bench": functools.partial(runner.infer, feeds),
+            "bare": functools.partial(session.run, None, feeds),
+        }
+        times: dict[str, list[float]] = {"bench": [], "bare": []}
+        order, shuffle = list(runs), random.Random(args.seed).shuffle
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < 4 * args.seconds:
+            shuffle(order)
+            for name in order:
+                start = time.perf_counter()
+                runs[name]()
+                times[name].append(1e3 * (time.perf_counter() - start))
+    ratios = [a / b for a, b in zip(times["bench"], times["bare"], strict=True)]
+    return (
+        f"{_MODEL} at {size}",
+        f"{statistics.median(times['bare']):.2f}",
+        f"{statistics.median(times['bench']):.2f}",
+        f"{statistics.median(ratios):.4f}",
+        f"{min(times['bench']) / min(times['bare']):.4f}",
+        str(len(ratios)),
+    )
+
+
+def row(size: int, folder: Path, args: argparse.Namespace) -> tuple[str, ...]:
+    """Measure one model in pairs; returns a row of the table."""
+    candidates = {"bench": ours, "bare": bare}
+    samples: dict[str, list[list[float]]] = {"bench": [], "bare": []}
+    shuffle = random.Random(args.seed).shuffle
+    for number in range(-args.warmup, args.rounds):
+        order = list(candidates)
+        shuffle(order)
+        for name in order:
+            times = candidates[name](folder, args.threads[0], args.seconds)
+            if number >= 0:
+                samples[name].append(times)
+    medians = {name: [statistics.median(t) for t in each] for name, each in samples.items()}
+    fastest = {name: min(map(min, each)) for name, each in samples.items()}
+    ratios = [a / b for a, b in zip(medians["bench"], medians["bare"], strict=True)]
+    return (
+        f"{_MODEL} at {size}",
+        f"{statistics.median(medians['bare']):.2f}",
+        f"{statistics.median(medians['bench']):.2f}",
+        f"{statistics.median(ratios):.4f}",
+        f"{min(ratios):.4f}..{max(ratios):.4f}",
+        f"{fastest['bench'] / fastest['bare']:.4f}",
+    )
+
+
+def main() -> None:
+    """Print a table of the ratios."""
+    parser = _common.parser(__doc__, rounds=5, warmup=1)
+    parser.add_argument("--seconds", type=float, default=4.0, help="timed runs of one process")
+    args = parser.parse_args()
+    _common.header(args, "latency of a run, wall clock, CPU provider of ONNX Runtime")
+    rows, turns = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            _common.note(f"exporting {_MODEL} at {size}")
+            request = ExportRequest(
+                model=_MODEL, height=size, width=size, target="ort", output=Path(folder)
+            )
+            bundle = export_bundle(request).bundle
+            if bundle is None:
+                sys.exit(f"{_MODEL} at {size} failed parity")
+            turns.append(alternating(size, bundle.path, args))
+            rows.append(row(size, bundle.path, args))
+    _common.table(
+        "bench / bare loop, single runs take turns in one process",
+        ("model", "bare (ms)", "bench (ms)", "median ratio", "ratio of the fastest", "pairs"),
+        turns,
+    )
+    _common.table(
+        f"bench / bare loop, median of {args.rounds} interleaved pairs",
+        (
+            "model",
+            "bare loop (ms)",
+            "bench (ms)",
+            "ratio",
+            "min..max of pairs",
+            "ratio of the fastest runs",
+        ),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

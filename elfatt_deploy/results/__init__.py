@@ -1,0 +1,1 @@
+"""Run records: what one is, where they are kept, and how two of them are compared."""
