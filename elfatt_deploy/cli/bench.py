@@ -238,9 +238,10 @@ def _models(request: BenchRequest, results: Path | None, *, json: bool, quiet: b
     with output.progress(quiet) as progress:
         report = bench_models(request, progress, command=tuple(sys.argv))
     code = bench_models_output.show(report, json=json, quiet=quiet)
-    if results is not None and not report.interrupted:
+    if results is not None:
         for record in report.records:  # shown first: a full disk must not lose the numbers
-            store.append(results, record)
+            if record.repetitions or not report.interrupted:
+                store.append(results, record)
     return code
 
 

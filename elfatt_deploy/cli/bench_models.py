@@ -32,7 +32,7 @@ def show(report: BenchReport, *, json: bool, quiet: bool) -> int:
         for warning in report.warnings:
             output.say(f"warning: {warning.kind.value}: {warning.message}")
         if report.interrupted:
-            output.say("interrupted: whole repetitions are shown, nothing was stored")
+            output.say("interrupted: only whole repetitions count")
     for failure in report.failures:
         output.say(f"error: {failure}")
     if report.interrupted:

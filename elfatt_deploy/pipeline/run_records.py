@@ -15,7 +15,7 @@ from elfatt_deploy.bench.machine import Machine
 from elfatt_deploy.bench.machine_state import State
 from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.session import Session
-from elfatt_deploy.bench.stability import StabilityWarning
+from elfatt_deploy.bench.stability import Kind, StabilityWarning
 from elfatt_deploy.bench.stats import Ratio
 from elfatt_deploy.errors import CommandError
 from elfatt_deploy.pipeline.manifest import versions
@@ -120,6 +120,8 @@ def report(
     for result in ran.results:
         measured = tuple(one for _, one in sorted(result.repetitions.items()))
         own = doubts.cell_warnings(result.cell.name, measured, machine.cores)
+        if ran.interrupted and measured:
+            own.append(_cut(result.cell.name, len(measured), request.plan.repetitions))
         warnings.extend(own)
         records.append(
             _record(
@@ -145,6 +147,15 @@ def report(
         notes=notes,
         warnings=tuple(warnings),
         interrupted=ran.interrupted,
+    )
+
+
+def _cut(name: str, done: int, planned: int) -> StabilityWarning:
+    return StabilityWarning(
+        kind=Kind.FEW_ROUNDS,
+        cell=name,
+        message=f"{name}: interrupted after {done} of {planned} repetitions; measure it again for "
+        "a comparison",
     )
 
 

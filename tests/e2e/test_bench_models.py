@@ -143,7 +143,7 @@ def test_wrong_logits_are_the_verdict_1(cli, bundle, monkeypatch):
     assert "error: tiny_elfatt: parity failed" in result.err
 
 
-def test_ctrl_c_shows_whole_repetitions_and_stores_nothing(cli, bundle, tmp_path, monkeypatch):
+def test_ctrl_c_shows_and_stores_whole_repetitions(cli, bundle, tmp_path, monkeypatch):
     calls = []
 
     def stops(task, tell):
@@ -159,8 +159,24 @@ def test_ctrl_c_shows_whole_repetitions_and_stores_nothing(cli, bundle, tmp_path
     )
     result = cli(*QUICK, "--results", tmp_path / "results.jsonl")
     assert result.code == 130
-    assert "interrupted: whole repetitions are shown, nothing was stored" in result.err
+    assert "interrupted: only whole repetitions count" in result.err
     assert "tiny_elfatt" in result.out
+    (record,) = store.read(tmp_path / "results.jsonl").records
+    assert len(record.repetitions) == 1  # after the sentinel
+    (told,) = [w.message for w in record.warnings if w.kind == "few-rounds"]
+    assert "interrupted after 1 of 2 repetitions" in told
+
+
+def test_ctrl_c_before_the_first_repetition_stores_nothing(cli, bundle, tmp_path, monkeypatch):
+    def stops(task, tell):
+        raise KeyboardInterrupt
+
+    real = measuring.bench_models
+    monkeypatch.setattr(
+        "elfatt_deploy.pipeline.bench_models",
+        lambda *args, **more: real(*args, **more, worker=stops),
+    )
+    assert cli(*QUICK, "--results", tmp_path / "results.jsonl").code == 130
     assert not (tmp_path / "results.jsonl").exists()
 
 
