@@ -47,6 +47,13 @@ def command(
             "outputs.",
         ),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            help="Folder that 'build' wrote from this bundle: also run it on the GPU and compare.",
+        ),
+    ] = None,
     builder: Annotated[
         str | None,
         typer.Option(
@@ -70,8 +77,8 @@ def command(
         if against is not None and not layers:
             raise UsageError("--against compares inner tensors: give --layers too")
         if bundle.suffix == ".onnx":
-            if layers or builder:
-                raise UsageError("--layers and --builder are for a bundle, not for a file")
+            if layers or builder or plan:
+                raise UsageError("--layers, --plan and --builder are for a bundle, not for a file")
             outcome = pipeline.check_onnx(
                 bundle, target or _TARGET, provider=provider, progress=progress
             )
@@ -88,6 +95,7 @@ def command(
                 runner=runner,
                 against=against,
                 builder=builder,
+                plan=plan,
                 progress=progress,
             )
     return show.outcome(outcome, "check", json=json, quiet=quiet)

@@ -26,6 +26,7 @@ def outcome(result: Outcome, schema: str, *, json: bool, quiet: bool) -> int:
                 "findings": list(result.findings),
                 "parity": _document(result.parity),
                 "emulation": _document(result.emulation) if result.emulation else None,
+                "engine": _document(result.engine) if result.engine else None,
                 "kernels": to_document(result.kernels) if result.kernels else None,
                 "compared": result.compared,
                 "layers": [to_document(layer) for layer in result.layers],
@@ -122,8 +123,9 @@ def _show_tables(result: Outcome) -> None:
 
     report = result.parity
     _show_parity(report)
-    if result.emulation:
-        _show_parity(result.emulation)
+    for other in (result.emulation, result.engine):
+        if other:
+            _show_parity(other)
     if result.layers:
         output.show_table(
             f"tensors, in order: {result.compared}" if result.compared else "blocks, in order",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from elfatt_deploy import artifacts
-from elfatt_deploy.artifacts import ParityReport
+from elfatt_deploy.artifacts import Bundle, ParityReport
+from elfatt_deploy.engine import plan as plans
 from elfatt_deploy.errors import RunnerError, UnknownNameError, UsageError
 from elfatt_deploy.golden import Golden, GoldenInputs, read_golden
 from elfatt_deploy.graph import simplify, summary
@@ -17,6 +18,7 @@ from elfatt_deploy.parity import compare, locate
 from elfatt_deploy.parity.tolerance import inner_limit, tolerance
 from elfatt_deploy.runners.emulation import EmulationRunner
 from elfatt_deploy.runners.ort_runner import OrtRunner
+from elfatt_deploy.runners.trt_runner import TrtRunner
 
 #: runners that can give every tensor of a graph
 RUNNERS = ("ort", "ort-plain", "fp16-emulation")
@@ -66,6 +68,23 @@ def prove_half(folder: Path, batch: int | str, islands: Collection[str]) -> Pari
     model = summary.load(folder / artifacts.MODEL_FILE).SerializeToString()
     with EmulationRunner(model, islands=islands) as runner:
         return compare.compare(runner, golden, batch, tolerance("fp16"))
+
+
+def prove_plan(bundle: Bundle, plan: Path) -> ParityReport:
+    """Run a TensorRT plan on this machine's GPU and compare its logits with the golden ones.
+
+    The tolerance is that of the precision the plan was built with, whatever its layers say.
+
+    Raises:
+        InputFileError: the plan or the golden file is missing or torn.
+        MissingDependency: TensorRT, or both CUDA libraries, are absent.
+        PlanMismatch: the plan belongs to another place or another bundle.
+        EngineError: CUDA or TensorRT fails.
+    """
+    golden = read_golden(bundle.golden_path)
+    precision = plans.read_plan(plan).manifest.precision
+    with TrtRunner(plan, bundle=bundle) as runner:
+        return compare.compare(runner, golden, bundle.manifest.batch, tolerance(precision))
 
 
 def _tap_errors(

@@ -14,6 +14,8 @@ _TABLE: dict[str, Tolerance] = {
     # models that makes 0.7e-3 to 1.5e-3 of the logits where nothing is wrong, and 0.4 or more where
     # a value overflowed. Agreement of the best class is judged as well (see `parity_row`).
     "fp16": Tolerance(max_abs=3e-2, relative_l2=5e-3, cosine=0.99998),
+    # TF32 multiplies numbers of the same 11 bits, with the range of float32.
+    "tf32": Tolerance(max_abs=3e-2, relative_l2=5e-3, cosine=0.99998),
 }
 
 #: An inner tensor that is this far off, relative to the spread of its values, is not rounding.

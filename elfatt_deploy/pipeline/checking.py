@@ -30,6 +30,7 @@ def check_bundle(
     runner: str = "ort",
     against: str | None = None,
     builder: str | None = None,
+    plan: Path | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Check a bundle: digests, target, and parity of ONNX Runtime with the golden outputs.
@@ -39,6 +40,7 @@ def check_bundle(
         provider: what ONNX Runtime runs on, `cpu` or `cuda`.
         layers: whether every named inner tensor is compared as well.
         runner: with `against`, the runner that is judged.
+        plan: a TensorRT plan of this bundle, whose logits are compared as well, on a GPU.
         builder: `rtx` to build the graph with TensorRT for RTX and count its kernels.
         against: a runner that every inner tensor is compared with, in place of the golden outputs.
         progress: called with each stage as it begins.
@@ -47,7 +49,8 @@ def check_bundle(
         InputFileError: the bundle is missing, torn, or was changed since the export.
         SchemaError: its manifest does not read back.
         UnknownNameError: there is no such provider, runner or builder.
-        EngineError: the builder refuses the graph.
+        PlanMismatch: the plan belongs to another place or another bundle.
+        EngineError: the builder refuses the graph, or the plan does not run.
         UsageError: a runner is compared with itself.
         MissingDependency: onnx or ONNX Runtime is absent.
         RunnerError: ONNX Runtime refuses the file or the provider.
@@ -77,6 +80,10 @@ def check_bundle(
     if half:
         progress("comparing emulated FP16 with the golden outputs")
         emulation = prove.prove_half(path, manifest.batch, names)
+    engine = None
+    if plan is not None:
+        progress("running the plan")
+        engine = prove.prove_plan(bundle, plan)
     kernels = None
     if builder is not None:
         progress("building with TensorRT for RTX")
@@ -93,6 +100,7 @@ def check_bundle(
         compared=f"{runner} against {against}" if against else "",
         emulation=emulation,
         kernels=kernels,
+        engine=engine,
     )
 
 

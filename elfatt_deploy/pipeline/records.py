@@ -105,6 +105,7 @@ class Outcome:
             ONNX file was checked.
         findings: what does not fit the target, a line each.
         layers: how far each inner tensor is off, where that was asked for.
+        engine: the same of a TensorRT plan, where one was given.
         kernels: what a builder makes of the graph, where that was asked for.
         compared: which two runners `layers` compares; empty for the golden outputs.
     """
@@ -114,11 +115,12 @@ class Outcome:
     findings: tuple[str, ...] = ()
     layers: tuple[TensorError, ...] = ()
     compared: str = ""
+    engine: ParityReport | None = None
     kernels: KernelCount | None = None
     emulation: ParityReport | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether parity holds, emulated FP16 included, and the file fits its target."""
-        emulated = self.emulation is None or self.emulation.passed
-        return self.parity.passed and emulated and not self.findings
+        """Whether parity holds, also of emulated FP16 and a plan, and the file fits its target."""
+        reports = (self.parity, self.emulation, self.engine)
+        return all(report is None or report.passed for report in reports) and not self.findings

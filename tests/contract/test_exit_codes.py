@@ -62,7 +62,7 @@ def _errors(text):
         ("models math:pi", 2, "'math:pi' is a float, not a function that returns a module"),
         ("check nowhere.onnx", 3, "cannot read nowhere.onnx: No such file"),
         ("check nowhere.onnx --target jp66", 2, "unknown target 'jp66': did you mean jp6"),
-        ("check nowhere.onnx --layers", 2, "--layers and --builder are for a bundle"),
+        ("check nowhere.onnx --layers", 2, "--layers, --plan and --builder are for a bundle"),
         ("check nowhere.onnx --provider gpu", 2, "unknown provider 'gpu'"),
         ("check nowhere --target jp6", 2, "--target is for an ONNX file"),
     ],
