@@ -1,8 +1,9 @@
 """What `bench` adds to the time of a run: its worker against a bare loop, in fresh processes.
 
 Both load the same file with the same settings of ONNX Runtime; the bare loop is
-`perf_counter` around `InferenceSession.run` and nothing else. They take turns, so that a machine
-that gets slower for a while meets both.
+`perf_counter` around `InferenceSession.run` and nothing else. `pyperf`, the harness of the Python
+project, is a third, independent timer of the same call. They take turns, so that a machine that
+gets slower for a while meets all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -29,8 +31,8 @@ from elfatt_deploy.bench.worker import Task
 from elfatt_deploy.pipeline import ExportRequest, export_bundle
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
-#: inputs of cswin_t_elfatt at which a run takes about 5 and about 100 ms here
-SIZES = (64, 224)
+#: inputs of cswin_t_elfatt at which a run takes about 6 and about 140 ms here on one thread
+SIZES = (32, 256)
 _MODEL = "cswin_t_elfatt"
 #: before the timed runs of each process, in seconds
 WARM_UP_S = 1.0
@@ -61,6 +63,48 @@ while time.perf_counter() - begin < seconds:
 times.sort()
 print(json.dumps([1e3 * time for time in times]))
 """
+
+PYPERF = """
+import os
+import numpy as np
+import onnxruntime
+import pyperf
+
+folder, threads = os.environ["BUNDLE"], int(os.environ["THREADS"])
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = threads
+options.add_session_config_entry("session.force_spinning_stop", "1")
+session = onnxruntime.InferenceSession(
+    folder + "/model.onnx", options, providers=["CPUExecutionProvider"]
+)
+with np.load(folder + "/golden.npz") as file:
+    images = np.ascontiguousarray(file["images"][:1])
+pyperf.Runner().bench_func("run", session.run, None, {"images": images})
+"""
+
+
+def pyperf(folder: Path, threads: int, seconds: float) -> list[float]:
+    """Return the times that pyperf takes in one process of its own, in ms."""
+    with tempfile.TemporaryDirectory() as work:
+        script, result = Path(work) / "run.py", Path(work) / "run.json"
+        script.write_text(PYPERF)
+        least = _least_ms(folder, threads)
+        warm, values = (max(3, int(1e3 * each / least)) for each in (WARM_UP_S, seconds))
+        subprocess.run(
+            f"{sys.executable} {script} --quiet --processes 1 --loops 1 --warmups {warm} "
+            f"--values {values} --output {result} --inherit-environ BUNDLE,THREADS".split(),
+            env={**os.environ, "BUNDLE": str(folder), "THREADS": str(threads)},
+            capture_output=True,
+            check=True,
+        )
+        runs = json.loads(result.read_text())["benchmarks"][0]["runs"]
+    return sorted(1e3 * value for run in runs for value in run.get("values", ()))
+
+
+@functools.cache
+def _least_ms(folder: Path, threads: int) -> float:
+    """Return about how long a run takes: pyperf counts runs, not seconds."""
+    return bare(folder, threads, 0.5)[0]
 
 
 def bare(folder: Path, threads: int, seconds: float) -> list[float]:
@@ -127,8 +171,8 @@ def alternating(size: int, folder: Path, args: argparse.Namespace) -> tuple[str,
 
 def row(size: int, folder: Path, args: argparse.Namespace) -> tuple[str, ...]:
     """Measure one model in pairs; returns a row of the table."""
-    candidates = {"bench": ours, "bare": bare}
-    samples: dict[str, list[list[float]]] = {"bench": [], "bare": []}
+    candidates = {"bench": ours, "bare": bare, "pyperf": pyperf}
+    samples: dict[str, list[list[float]]] = {name: [] for name in candidates}
     shuffle = random.Random(args.seed).shuffle
     for number in range(-args.warmup, args.rounds):
         order = list(candidates)
@@ -139,15 +183,16 @@ def row(size: int, folder: Path, args: argparse.Namespace) -> tuple[str, ...]:
                 samples[name].append(times)
     medians = {name: [statistics.median(t) for t in each] for name, each in samples.items()}
     fastest = {name: min(map(min, each)) for name, each in samples.items()}
-    ratios = [a / b for a, b in zip(medians["bench"], medians["bare"], strict=True)]
-    return (
-        f"{_MODEL} at {size}",
-        f"{statistics.median(medians['bare']):.2f}",
-        f"{statistics.median(medians['bench']):.2f}",
-        f"{statistics.median(ratios):.4f}",
-        f"{min(ratios):.4f}..{max(ratios):.4f}",
-        f"{fastest['bench'] / fastest['bare']:.4f}",
-    )
+    cells = [f"{_MODEL} at {size}", f"{statistics.median(medians['bench']):.2f}"]
+    for other in ("bare", "pyperf"):
+        ratios = [a / b for a, b in zip(medians["bench"], medians[other], strict=True)]
+        cells += [
+            f"{statistics.median(medians[other]):.2f}",
+            f"{statistics.median(ratios):.4f}",
+            f"{min(ratios):.4f}..{max(ratios):.4f}",
+            f"{fastest['bench'] / fastest[other]:.4f}",
+        ]
+    return tuple(cells)
 
 
 def main() -> None:
@@ -173,16 +218,12 @@ def main() -> None:
         ("model", "bare (ms)", "bench (ms)", "median ratio", "ratio of the fastest", "pairs"),
         turns,
     )
+    columns = ["model", "bench (ms)"]
+    for other in ("bare loop", "pyperf"):
+        columns += [f"{other} (ms)", "ratio", "min..max of pairs", "ratio of the fastest runs"]
     _common.table(
-        f"bench / bare loop, median of {args.rounds} interleaved pairs",
-        (
-            "model",
-            "bare loop (ms)",
-            "bench (ms)",
-            "ratio",
-            "min..max of pairs",
-            "ratio of the fastest runs",
-        ),
+        f"bench / others in fresh processes, median of {args.rounds} interleaved rounds",
+        columns,
         rows,
     )
 
