@@ -9,6 +9,10 @@
     |  |- CheckpointError              3  weights that do not fit or cannot be trusted
     |  '- SchemaError                  3  one of our own documents that does not read back
     |- DeviceError                     4  the machine that a command runs on
+    |  |- ConnectError                 4  a machine that cannot be reached, or was lost
+    |  |- ProbeError                   4  a reading of a board that cannot be had
+    |  |- PowerModeError               4  a power mode that is not had: unknown, refused, not kept
+    |  |- BusyError                    4  a board that somebody else is measuring on
     |  '- CommandError                 4  a command there that did not run or did not succeed
     |     '- CommandTimeout            4  a command there that did not end in time
     |- ExportError                     5  the export itself, or writing its result
@@ -106,6 +110,45 @@ class DeviceError(ElfattDeployError):
     """A machine that cannot be reached or used."""
 
     exit_code = 4
+
+
+class ConnectError(DeviceError):
+    """A machine that cannot be reached, that is not the one we know, or that was lost meanwhile."""
+
+    default_hint = "try 'ssh' to that machine by hand: it must connect without asking anything"
+
+
+class ProbeError(DeviceError):
+    """A reading of a board that cannot be had, or cannot be understood."""
+
+    default_hint = "'elfatt-deploy device info' shows what the board tells"
+
+
+class PowerModeError(DeviceError):
+    """A power mode or clock that the board does not have, refuses, or does not keep.
+
+    Args:
+        message: what failed, on what, and what was found.
+        hint: what to do next.
+        asked: the mode that was asked for, as a text.
+        read_back: what the board says it is in; empty where it was not asked.
+    """
+
+    default_hint = "'elfatt-deploy device modes' lists the modes of the board"
+
+    def __init__(
+        self, message: str, *, hint: str = "", asked: str = "", read_back: str = ""
+    ) -> None:
+        """Keep both modes."""
+        super().__init__(message, hint=hint)
+        self.asked = asked
+        self.read_back = read_back
+
+
+class BusyError(DeviceError):
+    """A board on which somebody else is measuring."""
+
+    default_hint = "wait until they are done"
 
 
 class CommandError(DeviceError):

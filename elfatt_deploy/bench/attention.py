@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from elfatt_deploy import units
-from elfatt_deploy.artifacts import ParityRow, Tolerance
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import ParityRow, Tolerance, Unavailable
 from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.models import registry

@@ -10,11 +10,10 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from elfatt_deploy.artifacts import ParityRow
+from elfatt_deploy.artifacts import ParityRow, Unavailable
 from elfatt_deploy.bench import stability, stats, timing
 from elfatt_deploy.bench.attention import AttentionCell, AttentionRequest, Prepared
 from elfatt_deploy.bench.machine import Machine
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stability import StabilityWarning
 from elfatt_deploy.bench.stats import Growth, Summary
 from elfatt_deploy.bench.timing import Samples, Timing

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from elfatt_deploy.artifacts import Bundle, ParityReport
+from elfatt_deploy.artifacts import Bundle, ParityReport, Unavailable
 from elfatt_deploy.bench.contracts import Contract
 from elfatt_deploy.bench.protocol import BenchPlan, Timed, WarmUp
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stability import StabilityWarning
 from elfatt_deploy.errors import UsageError
 

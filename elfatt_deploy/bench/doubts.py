@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stability, stats
 from elfatt_deploy.bench.cells import Measured, Sentinel
 from elfatt_deploy.bench.machine_state import State
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stability import VALIDITY, Kind, StabilityWarning, Validity
 
 #: range of the repetitions' medians above this share of their median: fresh processes disagree

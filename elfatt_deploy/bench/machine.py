@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import Unavailable
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")

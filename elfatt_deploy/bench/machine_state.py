@@ -13,8 +13,8 @@ import shutil
 import time
 from pathlib import Path
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import machine
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.errors import DeviceError
 from elfatt_deploy.transport.local import Local
 

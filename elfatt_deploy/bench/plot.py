@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from elfatt_deploy import optional
+from elfatt_deploy.artifacts import Interval, Unavailable
 from elfatt_deploy.bench.attention import AttentionCell
 from elfatt_deploy.bench.attention_report import AttentionReport, AttentionResult
-from elfatt_deploy.bench.records import Interval, Unavailable
 from elfatt_deploy.bench.stats import Growth, Summary
 from elfatt_deploy.errors import ExportError, UsageError
 

@@ -12,9 +12,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stats
 from elfatt_deploy.bench.cells import BenchCell, CellResult, Failed, Measured, Sentinel
-from elfatt_deploy.bench.records import Unavailable
 
 #: measures one cell once; the second argument is what it tells the user meanwhile
 Launch = Callable[[BenchCell, str], Measured | Failed]

@@ -7,9 +7,9 @@ import enum
 from collections.abc import Sequence
 from typing import Literal
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stats
 from elfatt_deploy.bench.machine import Machine
-from elfatt_deploy.bench.records import Unavailable
 
 #: MAD above this share of the median: a quiet machine stays below a hundredth
 _UNSTABLE = 0.05

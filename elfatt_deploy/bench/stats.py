@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from elfatt_deploy.bench.records import Interval, Unavailable
+from elfatt_deploy.artifacts import Interval, Unavailable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

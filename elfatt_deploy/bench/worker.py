@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from elfatt_deploy import artifacts, bundles, optional
-from elfatt_deploy.artifacts import ParityReport
+from elfatt_deploy.artifacts import ParityReport, Unavailable
 from elfatt_deploy.bench import machine_state, protocol, stats
 from elfatt_deploy.bench.cells import Failed, Measured
 from elfatt_deploy.bench.machine_state import ForeignWork
 from elfatt_deploy.bench.protocol import Limits, SteadyRule
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.timing import StopRule, no_collector
 from elfatt_deploy.errors import ElfattDeployError
 from elfatt_deploy.golden import read_golden

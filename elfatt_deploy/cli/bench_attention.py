@@ -10,8 +10,8 @@ from elfatt_deploy.artifacts import to_document
 from elfatt_deploy.cli import output
 
 if TYPE_CHECKING:
+    from elfatt_deploy.artifacts import Interval, Unavailable
     from elfatt_deploy.bench.attention_report import AttentionReport, AttentionResult
-    from elfatt_deploy.bench.records import Interval, Unavailable
     from elfatt_deploy.bench.stats import Growth
 
 _TIMES = ("p50 (ms)", "95 % (ms)", "MAD (ms)", "p90 (ms)", "p99 (ms)")
@@ -120,7 +120,7 @@ def threads(count: int) -> str:
 
 
 def _span(interval: Interval | Unavailable, render: Callable[[float], str]) -> str:
-    from elfatt_deploy.bench.records import Interval
+    from elfatt_deploy.artifacts import Interval
 
     if not isinstance(interval, Interval):
         return "-"

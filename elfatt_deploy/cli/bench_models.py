@@ -10,7 +10,7 @@ from elfatt_deploy.cli import output
 from elfatt_deploy.cli.bench_attention import threads
 
 if TYPE_CHECKING:
-    from elfatt_deploy.bench.records import Interval, Unavailable
+    from elfatt_deploy.artifacts import Interval, Unavailable
     from elfatt_deploy.pipeline.run_records import BenchReport, CellRatio
     from elfatt_deploy.results.schema import RunRecord
 
@@ -86,7 +86,7 @@ def _row(name: str, record: RunRecord) -> tuple[str, ...]:
 
 
 def _ratio_row(ratio: CellRatio) -> tuple[str, ...]:
-    from elfatt_deploy.bench.records import Interval
+    from elfatt_deploy.artifacts import Interval
     from elfatt_deploy.bench.stats import Ratio
 
     if not isinstance(ratio.time, Ratio):
@@ -109,7 +109,7 @@ def _rate(value: float | Unavailable) -> str:
 
 
 def _ms_span(interval: Interval | Unavailable) -> str:
-    from elfatt_deploy.bench.records import Interval
+    from elfatt_deploy.artifacts import Interval
 
     if not isinstance(interval, Interval):
         return "-"
@@ -117,7 +117,7 @@ def _ms_span(interval: Interval | Unavailable) -> str:
 
 
 def _rate_span(interval: Interval | Unavailable) -> str:
-    from elfatt_deploy.bench.records import Interval
+    from elfatt_deploy.artifacts import Interval
 
     if not isinstance(interval, Interval):
         return "-"

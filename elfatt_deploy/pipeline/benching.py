@@ -6,6 +6,7 @@ import contextlib
 import functools
 
 from elfatt_deploy import optional
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import attention_report, machine, plot, timing
 from elfatt_deploy.bench.attention import (
     OPSET,
@@ -16,7 +17,6 @@ from elfatt_deploy.bench.attention import (
     parity_refusal,
 )
 from elfatt_deploy.bench.attention_report import AttentionReport
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.errors import ElfattDeployError
 from elfatt_deploy.parity import compare
 from elfatt_deploy.parity.tolerance import tolerance

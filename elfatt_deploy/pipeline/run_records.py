@@ -8,12 +8,11 @@ from pathlib import Path
 
 import elfatt_deploy
 from elfatt_deploy import bundles, units
-from elfatt_deploy.artifacts import MANIFEST_FILE, MODEL_FILE
+from elfatt_deploy.artifacts import MANIFEST_FILE, MODEL_FILE, Unavailable
 from elfatt_deploy.bench import doubts, machine, stats
 from elfatt_deploy.bench.cells import BenchCell, BenchRequest, CellResult, Measured, Sentinel
 from elfatt_deploy.bench.machine import Machine
 from elfatt_deploy.bench.machine_state import State
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.session import Session
 from elfatt_deploy.bench.stability import Kind, StabilityWarning
 from elfatt_deploy.bench.stats import Ratio

@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
+from elfatt_deploy.artifacts import Interval, Unavailable
 from elfatt_deploy.bench import stats
-from elfatt_deploy.bench.records import Interval, Unavailable
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.results import conditions, making
 from elfatt_deploy.results.conditions import DEFAULT_LIMIT

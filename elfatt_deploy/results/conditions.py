@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection
 
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.results.parts import PowerMode, Protocol
 from elfatt_deploy.results.schema import RunRecord
 

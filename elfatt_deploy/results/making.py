@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from elfatt_deploy.artifacts import ParityReport, Weights
+from elfatt_deploy.artifacts import Interval, ParityReport, Unavailable, Weights
 from elfatt_deploy.bench import stats
-from elfatt_deploy.bench.records import Interval, Unavailable
 from elfatt_deploy.results.parts import (
     Cell,
     Device,

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Literal
 from urllib.parse import quote
 
-from elfatt_deploy.bench.records import Interval, Unavailable
+from elfatt_deploy.artifacts import Interval, Unavailable
 
 #: what may be wrong with a measurement
 Validity = Literal["throttled", "off-clock", "disturbed", "unwatched", "not-steady", "unstable"]

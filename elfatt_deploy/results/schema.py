@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from elfatt_deploy.artifacts import ParityReport, Weights, from_document
-from elfatt_deploy.bench.records import Interval, Unavailable
+from elfatt_deploy.artifacts import Interval, ParityReport, Unavailable, Weights, from_document
 from elfatt_deploy.errors import SchemaError
 from elfatt_deploy.results.parts import (
     Cell,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from elfatt_deploy import units
-from elfatt_deploy.bench.records import Interval, Unavailable
+from elfatt_deploy.artifacts import Interval, Unavailable
 from elfatt_deploy.results.compare import CellComparison, ComparisonReport
 from elfatt_deploy.results.parts import PowerSummary, Statistics
 from elfatt_deploy.results.schema import RunRecord

@@ -16,7 +16,7 @@ VERBS = tuple(typer.main.get_command(app).commands)
 #: what a board without torch runs
 TORCH_FREE = (
     "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
-    "bench.attention", "bench.attention_report", "bench.machine", "bench.plot", "bench.records",
+    "bench.attention", "bench.attention_report", "bench.machine", "bench.plot",
     "bench.cells", "bench.contracts", "bench.doubts", "bench.machine_state", "bench.processes",
     "bench.protocol", "bench.session", "bench.worker", "pipeline.measuring",
     "pipeline.run_records",

@@ -13,8 +13,8 @@ ROOT = Path(elfatt_deploy.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 STAGES = (
-    "models", "export", "graph", "engine", "runners", "parity", "precision", "evaluation", "bench",
-    "results",
+    "models", "export", "graph", "engine", "runners", "parity", "precision", "evaluation", "device",
+    "bench", "results", "report",
 )  # fmt: skip
 SHARED = (
     "", "artifacts", "bundles", "errors", "golden", "optional", "preprocessing", "recipes",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.results import schema, store
 
 FILES = Path(__file__).parents[1] / "data" / "results"

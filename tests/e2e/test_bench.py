@@ -7,8 +7,8 @@ import json
 import pytest
 
 from elfatt_deploy import optional
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import machine, timing
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stats import Summary
 from elfatt_deploy.errors import ModelError
 from elfatt_deploy.models.attention import softmax

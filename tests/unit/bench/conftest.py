@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from elfatt_deploy.artifacts import ParityReport, Tolerance
+from elfatt_deploy.artifacts import ParityReport, Tolerance, Unavailable
 from elfatt_deploy.bench import attention_report, timing
 from elfatt_deploy.bench.attention import AttentionRequest, Prepared
 from elfatt_deploy.bench.cells import Measured
 from elfatt_deploy.bench.machine import Machine
 from elfatt_deploy.bench.protocol import Timed, WarmUp
-from elfatt_deploy.bench.records import Unavailable
 
 SIZES = ((14, 14), (28, 28), (56, 56))
 

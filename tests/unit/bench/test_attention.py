@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import attention, attention_report, timing
 from elfatt_deploy.bench.attention import AttentionCell, AttentionRequest, Prepared
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stats import Summary
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.parity import compare

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import doubts
 from elfatt_deploy.bench.cells import Sentinel
 from elfatt_deploy.bench.machine_state import State
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stability import VALIDITY, Kind
 
 NONE = Unavailable(reason="none")

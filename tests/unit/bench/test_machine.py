@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import machine
-from elfatt_deploy.bench.records import Unavailable
 
 CPUINFO = """processor\t: 0
 model name\t: Test CPU @ 2.00GHz

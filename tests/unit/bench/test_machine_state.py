@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import machine_state
 from elfatt_deploy.bench.machine_state import ForeignWork
-from elfatt_deploy.bench.records import Unavailable
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import session, stats
 from elfatt_deploy.bench.cells import BenchCell, Failed, Sentinel
-from elfatt_deploy.bench.records import Unavailable
 
 TRIES = 20
 #: differences below this share are not called one, as in the table of `bench`

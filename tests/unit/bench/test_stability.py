@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stability
 from elfatt_deploy.bench.machine import Machine
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.bench.stability import Kind
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elfatt_deploy.artifacts import Interval, Unavailable
 from elfatt_deploy.bench import stats
-from elfatt_deploy.bench.records import Interval, Unavailable
 
 TIMES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=60)
 

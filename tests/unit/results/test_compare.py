@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.results import conditions
 from elfatt_deploy.results.compare import compare

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from elfatt_deploy.bench.records import Unavailable
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.results import making
 from elfatt_deploy.results.parts import Repetition
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elfatt_deploy.artifacts import to_document
+from elfatt_deploy.artifacts import Unavailable, to_document
 from elfatt_deploy.bench import stability
-from elfatt_deploy.bench.records import Unavailable
 from elfatt_deploy.errors import SchemaError
 from elfatt_deploy.results import parts, schema
 from elfatt_deploy.results.parts import Cell

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from elfatt_deploy.bench.records import Interval, Unavailable
+from elfatt_deploy.artifacts import Interval, Unavailable
 from elfatt_deploy.results import tabular
 from elfatt_deploy.results.compare import compare
 from elfatt_deploy.results.store import Records
