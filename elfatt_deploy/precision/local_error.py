@@ -124,19 +124,16 @@ class _Probes:
         self.floats = half.float_tensors(model)
         self.weights = {t.name: t for t in graph.initializer if t.name in self.floats}
         self.input = graph.input[0].name
-        self.made = [self.input]
+        self.tensors: list[str] = []
         self.nodes: list[tuple[onnx.NodeProto, tuple[str, ...], tuple[str, ...]]] = []
         self.added: list[onnx.NodeProto] = []
         self.rounded: dict[str, str] = {}
+        self._sums(self.input, self._rounded(self.input))
         for node in model.graph.node:
             self.added.append(node)
             made = tuple(name for name in node.output if name in self.floats)
             if made and any(True for _ in half.reads_as_data(node, self.floats)):
                 self._probe(node, made)
-        self.twins = {name for _, names, _ in self.nodes for name in names}
-        self.tensors = tuple(dict.fromkeys(self.made))
-        for tensor in self.tensors:
-            self._sums(tensor)
         del graph.node[:], graph.output[:], graph.value_info[:]
         graph.node.extend(self.added)
         for tensor in self.tensors:
@@ -156,9 +153,12 @@ class _Probes:
         for place, name in enumerate(node.output):
             twin.output[place] = f"{name}/twin" if name else ""
         self.added.append(twin)
+        # The sums stand beside their tensor: at the end, all tensors would live till then.
         for name in made:
             self.added.extend(rounding.round_trip(f"{name}/twin", f"{name}/twin-half"))
-        self.made.extend((*made, *read))
+            self._sums(name, f"{name}/twin-half")
+        for name in read:  # of nodes without a twin
+            self._sums(name, self._rounded(name))
         self.nodes.append((node, made, tuple(read)))
 
     def _rounded(self, name: str) -> str:
@@ -174,9 +174,11 @@ class _Probes:
                 self.added.extend(rounding.round_trip(name, made))
         return self.rounded[name]
 
-    def _sums(self, tensor: str) -> None:
+    def _sums(self, tensor: str, twin: str) -> None:
+        if tensor in self.tensors:
+            return
+        self.tensors.append(tensor)
         make = self.onnx.helper.make_node
-        twin = f"{tensor}/twin-half" if tensor in self.twins else self._rounded(tensor)
         self.added += [
             make("Sub", [twin, tensor], [f"{tensor}/off"]),
             make("ReduceSumSquare", [f"{tensor}/off"], [f"{tensor}/error"], keepdims=0),
