@@ -59,17 +59,19 @@ class Transport(Protocol):
         Raises:
             CommandError: it could not be started.
             CommandTimeout: it did not end in time.
+            ConnectError: the machine cannot be reached, or was lost before the command's end; the
+                next call connects anew.
         """
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file from here to there.
+        """Copy a file from here to there; nothing partial is ever there under its name.
 
         Raises:
             DeviceError: it cannot be read here or written there.
         """
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file from there to here.
+        """Copy a file from there to here; nothing partial is ever here under its name.
 
         Raises:
             DeviceError: it cannot be read there or written here.

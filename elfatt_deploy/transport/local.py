@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
 
 from elfatt_deploy.errors import CommandError, CommandTimeout, DeviceError
 from elfatt_deploy.transport.base import CommandResult, shown
-
-#: between asking a command to end and ending it
-_GRACE_S = 3.0
-#: how often a command that is silent is looked after
-_POLL_S = 0.2
-
-#: a line and the stream that it came from; None in place of the line at the stream's end
-_Lines = queue.SimpleQueue[tuple[str, str | None]]
+from elfatt_deploy.transport.process import Deadline, Process
 
 
 class Local:
-    """This machine. Every command is the leader of a process group that ends with it."""
+    """This machine. Every command is the leader of a process group that ends with it.
 
-    name = "this machine"
+    Args:
+        environment: variables that commands get beside those of this process.
+        name: what the machine is called in messages.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, name: str = "this machine"
+    ) -> None:
+        """Keep both; nothing is started."""
+        self.name = name
+        self._environment = dict(environment or {})
 
     def __enter__(self) -> Local:
         """There is nothing to connect to."""
@@ -59,41 +56,39 @@ class Local:
             CommandError: there is no such program, or it may not be run.
             CommandTimeout: it did not end in time.
         """
-        began = time.monotonic()
-        process = _start(command)
-        lines: _Lines = queue.SimpleQueue()
-        threads = [
-            threading.Thread(target=_read, args=(stream, name, lines), daemon=True)
-            for stream, name in ((process.stdout, "stdout"), (process.stderr, "stderr"))
-        ]
-        threads.append(threading.Thread(target=_feed, args=(process, input or ""), daemon=True))
+        deadline = Deadline(timeout_s)
+        process = self._start(command)
         texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+
+        def idle() -> None:
+            if process.ended:  # what it left running holds the streams open
+                process.kill_group()
+
         try:
-            for thread in threads:
-                thread.start()
-            for name, line in _until_closed(process, lines, began, timeout_s):
+            process.feed(((input or "").encode("utf-8", errors="replace"),))
+            for name, line in process.lines(deadline, streams=("stdout", "stderr"), idle=idle):
                 texts[name].append(line)
                 if on_line is not None:
                     on_line(line.rstrip("\n"))
-            status = process.wait(_left(began, timeout_s))
-        except subprocess.TimeoutExpired as error:
+            status = process.wait(deadline)
+        except TimeoutError as error:
             raise CommandTimeout(
                 f"{command[0]} did not end within {timeout_s:g} s: {shown(command)}",
                 command=tuple(command),
                 stderr="".join(texts["stderr"]),
             ) from error
         finally:
-            _end(process, threads)
+            process.end()
         return CommandResult(
             command=tuple(command),
-            status=status if status >= 0 else 128 - status,
+            status=status,
             stdout="".join(texts["stdout"]),
             stderr="".join(texts["stderr"]),
-            seconds=time.monotonic() - began,
+            seconds=deadline.elapsed_s,
         )
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file on this machine.
+        """Copy a file on this machine; see `Transport.push`.
 
         Raises:
             DeviceError: it cannot be read or written.
@@ -101,7 +96,7 @@ class Local:
         _copy(local, Path(remote))
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file on this machine.
+        """Copy a file on this machine; see `Transport.pull`.
 
         Raises:
             DeviceError: it cannot be read or written.
@@ -138,105 +133,30 @@ class Local:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # so that all it starts can be ended with it
-        )
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise CommandError(
-            f"cannot run {command[0]} on this machine: {error.strerror}",
-            hint=f"install {command[0]}, or add its folder to PATH"
-            if missing
-            else f"check that {command[0]} is a program for this machine, and executable",
-            command=tuple(command),
-            status=127 if missing else 126,  # as a shell tells it
-        ) from error
-
-
-def _read(stream: TextIO, name: str, lines: _Lines) -> None:
-    """Pass the lines of a stream on."""
-    with contextlib.suppress(ValueError):  # the stream was closed under us, at the end
-        for line in stream:
-            lines.put((name, line))
-    lines.put((name, None))
-
-
-def _feed(process: subprocess.Popen[str], text: str) -> None:
-    """Write its standard input; one that ends without reading it is no failure."""
-    assert process.stdin is not None
-    with contextlib.suppress(OSError, ValueError):
-        process.stdin.write(text)
-    with contextlib.suppress(OSError):
-        process.stdin.close()
-
-
-def _left(began: float, timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else max(0.0, began + timeout_s - time.monotonic())
-
-
-def _until_closed(
-    process: subprocess.Popen[str], lines: _Lines, began: float, timeout_s: float | None
-) -> Iterator[tuple[str, str]]:
-    """Yield lines until both streams have ended.
-
-    Raises:
-        subprocess.TimeoutExpired: the time is over.
-    """
-    streams = 2
-    while streams:
-        left = _left(began, timeout_s)
-        if left == 0:
-            raise subprocess.TimeoutExpired(process.args, timeout_s or 0)
-        try:
-            name, line = lines.get(timeout=min(_POLL_S, left or _POLL_S))
-        except queue.Empty:
-            if process.poll() is not None:  # what it left running holds the streams open
-                _signal(process, signal.SIGKILL)
-            continue
-        if line is None:
-            streams -= 1
-        else:
-            yield name, line
-
-
-def _end(process: subprocess.Popen[str], threads: list[threading.Thread]) -> None:
-    """Leave no process, no thread and no open pipe behind."""
-    if process.poll() is None:
-        _signal(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
-        _signal(process, signal.SIGKILL)
-        process.wait()
-    for thread in threads:
-        if thread.is_alive():
-            thread.join(_GRACE_S)
-    if any(thread.is_alive() for thread in threads):
-        return  # a process that left the group holds a pipe: closing it here would wait for ever
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
-
-
-def _signal(process: subprocess.Popen[str], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    def _start(self, command: Sequence[str]) -> Process:
+        try:  # the program is looked for in the PATH that it gets
+            return Process(command, {**os.environ, **self._environment})
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise CommandError(
+                f"cannot run {command[0]} on {self.name}: {error.strerror}",
+                hint=f"install {command[0]}, or add its folder to PATH"
+                if missing
+                else f"check that {command[0]} is a program for this machine, and executable",
+                command=tuple(command),
+                status=127 if missing else 126,  # as a shell tells it
+            ) from error
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copy to a temporary name and rename: nothing partial is ever there under the real one."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, partial)
+        os.replace(partial, target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise DeviceError(
             f"cannot copy {source} to {target}: {error.strerror or error}",
             hint="check that the file is there, and that there is room and permission to write",

@@ -166,3 +166,32 @@ def test_a_temporary_folder_that_cannot_be_made_is_a_device_error(here, tmp_path
     with pytest.raises(DeviceError, match="temporary folder") as caught, here.temporary_folder():
         pass
     assert "TMPDIR" in caught.value.hint
+
+
+def test_a_machine_can_have_a_name_and_variables_of_its_own(tmp_path):
+    program = tmp_path / "nvpmodel"
+    program.write_text('#!/bin/sh\necho "$ELFATT_DEPLOY_ROOT $HOME"\n')
+    program.chmod(0o755)
+    path = os.pathsep.join((str(tmp_path), os.environ["PATH"]))
+    board = Local({"PATH": path, "ELFATT_DEPLOY_ROOT": "/root-of-it"}, name="sim:nano")
+    assert board.run(("nvpmodel",)).stdout == f"/root-of-it {os.environ['HOME']}\n"
+    with pytest.raises(CommandError, match="cannot run nvpmodel on this machine"):
+        Local({"PATH": str(tmp_path / "none")}).run(("nvpmodel",))
+    with pytest.raises(CommandError, match="on sim:nano: No such file"):
+        board.run(("no-such-program",))
+
+
+def test_a_copy_that_fails_leaves_the_old_file_and_nothing_else(here, tmp_path, monkeypatch):
+    source, target = tmp_path / "new", tmp_path / "there"
+    source.write_text("new")
+    target.write_text("old")
+
+    def full(source, partial):
+        partial.write_text("n")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(DeviceError, match="there: No space left on device"):
+        here.push(source, str(target))
+    assert target.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "there"]
