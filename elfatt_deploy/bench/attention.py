@@ -93,7 +93,7 @@ class AttentionRequest:
             raise UsageError(f"a map of {min(self.sizes)} tokens is empty")
         if self.dim % self.head_count:
             raise UsageError(
-                f"--heads {self.head_count} does not divide --dim {self.dim}",
+                f"--set heads={self.head_count} does not divide --dim {self.dim}",
                 hint=f"use one of {', '.join(map(str, _divisors(self.dim)))} heads",
             )
 

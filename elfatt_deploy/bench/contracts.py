@@ -94,6 +94,16 @@ def contract(name: str) -> Contract:
     return CONTRACTS[name]
 
 
+#: runner -> what it runs on
+RUNNERS: dict[str, tuple[str, ...]] = {
+    "ort": ("cpu", "cuda", "tensorrt"),
+    "torch": ("cpu", "cuda"),
+    "trt": ("tensorrt",),
+    "trtexec": ("tensorrt",),
+}
+#: those that run a plan, not a bundle
+PLAN_RUNNERS = ("trt", "trtexec")
+
 _CLOCK = "host clock around each run, from array to array"
 _ON_CPU = "CPU: no device transfers, no CUDA graph, no stream to wait for"
 _ON_CUDA = (
@@ -105,6 +115,26 @@ _TWO = {
     "torch": "two threads share one module and Python's lock",
 }
 _SPINNING = "ONNX Runtime's worker threads stop spinning between runs"
+_TF32_OPEN = "ONNX Runtime's TensorRT provider has no switch for TF32: FP32 may multiply in it"
+_TRT_EVENTS = (
+    "GPU events before and after each run, launched by a CUDA graph; one in flight, not two: the "
+    "host waits for each run before the next"
+)
+_TRT_CLOCK = (
+    "copies from and to pinned memory; no CUDA graph; the host waits as CUDA does where nothing "
+    "was chosen"
+)
+_TRTEXEC_SUM = (
+    "a sample is trtexec's latency: copy in, GPU compute and copy out added up by the GPU's "
+    "clock, without the host's share and without waiting for the run before"
+)
+_TRTEXEC = {
+    "compute/1": "trtexec's GPU compute time; two in flight, CUDA graph, spinning, no copies",
+    "single-stream/1": f"{_TRTEXEC_SUM}; one in flight (--exposeDMA), CUDA graph, spinning",
+    "throughput/1": f"{_TRTEXEC_SUM}; wall-clock time from the first copy in to the last copy out",
+    "paper/1": f"{_TRTEXEC_SUM}; one in flight (--exposeDMA), no CUDA graph, not spinning",
+}
+_TRTEXEC_WARM = "warm-up by time, in trtexec; it settled where five fifths of the runs agree"
 
 
 def differences(contract: Contract, runner: str, provider: str) -> tuple[str, ...]:
@@ -112,24 +142,47 @@ def differences(contract: Contract, runner: str, provider: str) -> tuple[str, ..
 
     Args:
         contract: the contract.
-        runner: `ort` or `torch`.
-        provider: `cpu` or `cuda`.
+        runner: `ort`, `torch`, `trt` or `trtexec`.
+        provider: `cpu`, `cuda` or `tensorrt`.
 
     Raises:
         UnknownNameError: there is no such runner.
-        UsageError: the runner cannot keep the contract at all.
+        UsageError: the runner does not run on that, or cannot keep the contract at all.
     """
-    if runner not in _TWO:
-        raise UnknownNameError("runner", runner, _TWO)
+    if runner not in RUNNERS:
+        raise UnknownNameError("runner", runner, RUNNERS)
+    if provider not in RUNNERS[runner]:
+        raise UsageError(
+            f"--runner {runner} does not run on {provider}",
+            hint=f"use --provider {' or '.join(RUNNERS[runner])}",
+        )
+    if runner == "trtexec":
+        return _TRTEXEC[contract.name], _TRTEXEC_WARM
+    if runner == "trt":
+        return _of_trt(contract)
     if contract.name == "compute/1":
         raise UsageError(
             f"{runner} on {provider} cannot keep {contract.name}: it does not show the time of GPU "
             "compute alone",
-            hint="use --contract single-stream/1, which has the copies in it, or throughput/1",
+            hint="use --contract single-stream/1, which has the copies in it, or throughput/1; or "
+            "measure a plan: --plan DIR",
         )
     found = [_CLOCK, _ON_CPU if provider == "cpu" else _ON_CUDA]
     if contract.in_flight > 1:
         found.append(_TWO[runner])
     if runner == "ort" and provider == "cpu":
         found.append(_SPINNING)
+    if provider == "tensorrt":
+        found.append(_TF32_OPEN)
     return tuple(found)
+
+
+def _of_trt(contract: Contract) -> tuple[str, ...]:
+    if contract.name == "compute/1":
+        return (_TRT_EVENTS,)
+    if contract.in_flight > 1:
+        raise UsageError(
+            f"trt cannot keep {contract.name}: it has one run in flight",
+            hint="use --runner trtexec, which has two",
+        )
+    return _CLOCK, _TRT_CLOCK

@@ -40,7 +40,7 @@ def check(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"--plot {path} does not say which format", hint=f"end it in {', '.join(SUFFIXES)}"
+            f"--set plot={path} does not say which format", hint=f"end it in {', '.join(SUFFIXES)}"
         )
     optional.load("matplotlib.figure")
     if path.is_dir():

@@ -15,9 +15,12 @@ from collections.abc import Callable, Sequence
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stats
 from elfatt_deploy.bench.cells import BenchCell, CellResult, Failed, Measured, Sentinel
+from elfatt_deploy.bench.partial import Visit
 
 #: measures one cell once; the second argument is what it tells the user meanwhile
 Launch = Callable[[BenchCell, str], Measured | Failed]
+#: called with each repetition as soon as it is measured
+Keep = Callable[[Visit], None]
 
 NO_SENTINEL = Unavailable(reason="a quick run has no sentinel")
 
@@ -41,6 +44,18 @@ class _Open:
     started: str = ""
     duration_s: float = 0.0
 
+    def take(self, visit: Visit) -> None:
+        """Add a repetition."""
+        self.repetitions[visit.repetition] = visit.measured
+        self.started = self.started or visit.started
+        self.duration_s += visit.duration_s
+
+    def give_up(self, failed: Failed, started: str, duration_s: float) -> None:
+        """Note that the cell cannot be measured."""
+        self.failed = failed
+        self.started = self.started or started
+        self.duration_s += duration_s
+
 
 def order_of(cells: int, repetitions: int, seed: int) -> list[tuple[int, int]]:
     """Return (repetition, cell) of every visit: each repetition in an order shuffled anew."""
@@ -60,6 +75,9 @@ def measure(
     repetitions: int,
     seed: int,
     sentinel: BenchCell | None,
+    earlier: Sequence[Visit] = (),
+    sitting: int = 0,
+    keep: Keep = lambda visit: None,
 ) -> Session:
     """Measure every cell in every repetition; Ctrl-C ends it, and what was measured is kept.
 
@@ -71,8 +89,13 @@ def measure(
         repetitions: how often each.
         seed: seed of the order.
         sentinel: measured once before and once after all others; None for no sentinel.
+        earlier: what earlier sittings of the same call measured: it is not measured again.
+        sitting: number of this one.
+        keep: called with each repetition of a cell as soon as it is measured.
     """
     states = [_Open(cell=cell) for cell in cells]
+    for visit in earlier:
+        states[visit.cell].take(visit)
     interrupted = False
     first: Measured | Failed | None = None
     last: Measured | Failed | None = None
@@ -81,8 +104,24 @@ def measure(
             first = launch(sentinel, f"{sentinel.name}, sentinel before")
         visits = order_of(len(cells), repetitions, seed)
         for position, (repetition, index) in enumerate(visits):
+            if states[index].failed is not None or repetition in states[index].repetitions:
+                continue
             words = f"{cells[index].name}, repetition {repetition + 1}/{repetitions}"
-            _visit(states[index], launch, repetition, position, words)
+            began, started = time.monotonic(), now()
+            outcome = launch(cells[index], words)
+            duration_s = time.monotonic() - began
+            if isinstance(outcome, Failed):
+                states[index].give_up(outcome, started, duration_s)
+                continue
+            visit = Visit(
+                cell=index,
+                repetition=repetition,
+                started=started,
+                duration_s=duration_s,
+                measured=dataclasses.replace(outcome, position=position, sitting=sitting),
+            )
+            keep(visit)
+            states[index].take(visit)
         if sentinel is not None:
             last = launch(sentinel, f"{sentinel.name}, sentinel after")
     except KeyboardInterrupt:
@@ -101,19 +140,6 @@ def measure(
         sentinel=_sentinel(sentinel, first, last),
         interrupted=interrupted,
     )
-
-
-def _visit(state: _Open, launch: Launch, repetition: int, position: int, words: str) -> None:
-    if state.failed is not None:
-        return
-    began = time.monotonic()
-    state.started = state.started or now()
-    outcome = launch(state.cell, words)
-    state.duration_s += time.monotonic() - began
-    if isinstance(outcome, Failed):
-        state.failed = outcome
-    else:
-        state.repetitions[repetition] = dataclasses.replace(outcome, position=position)
 
 
 def _sentinel(

@@ -19,18 +19,23 @@ import numpy as np
 
 from elfatt_deploy import artifacts, bundles, optional
 from elfatt_deploy.artifacts import ParityReport, Unavailable
-from elfatt_deploy.bench import machine_state, protocol, stats
-from elfatt_deploy.bench.cells import Failed, Measured
-from elfatt_deploy.bench.machine_state import ForeignWork
+from elfatt_deploy.bench import machine_state, stats, taking
+from elfatt_deploy.bench.cells import NO_GPU, Failed, Measured
 from elfatt_deploy.bench.protocol import Limits, SteadyRule
+from elfatt_deploy.bench.taking import Taken
 from elfatt_deploy.bench.timing import StopRule, no_collector
-from elfatt_deploy.errors import ElfattDeployError
+from elfatt_deploy.engine import gpu
+from elfatt_deploy.engine import plan as plans
+from elfatt_deploy.errors import ElfattDeployError, EngineError, PlanMismatch
 from elfatt_deploy.golden import read_golden
 from elfatt_deploy.parity import compare
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.runners.base import Runner
 from elfatt_deploy.runners.ort_runner import OrtRunner
 from elfatt_deploy.runners.torch_runner import TorchRunner
+from elfatt_deploy.runners.trt_runner import TrtRunner
+from elfatt_deploy.runners.trtexec_runner import TrtexecRunner
+from elfatt_deploy.transport.local import Local
 
 PROGRESS = "progress"
 _STATUS = Path("/proc/self/status")
@@ -44,14 +49,17 @@ class Task:
 
     Args:
         bundle: folder of the bundle.
-        runner: `ort` or `torch`.
-        provider: `cpu` or `cuda`.
-        precision: of the bundle, whose tolerance the logits must keep.
+        runner: `ort`, `torch`, `trt` or `trtexec`.
+        provider: `cpu`, `cuda` or `tensorrt`.
+        precision: what it runs in, whose tolerance the logits must keep.
         batch: images in a run.
         threads: threads within an op; 0 is the runner's own choice.
         in_flight: runs under way at once.
         limits: of the timed runs.
         steady: of the warm-up.
+        contract: name of the timing contract.
+        plan: the plan's folder, for the runners that run one.
+        variant: `compile` for torch.
     """
 
     bundle: str
@@ -63,6 +71,9 @@ class Task:
     in_flight: int
     limits: Limits
     steady: SteadyRule
+    contract: str = "single-stream/1"
+    plan: str = ""
+    variant: str = ""
 
 
 def task_from_document(document: dict[str, Any]) -> Task:
@@ -78,7 +89,8 @@ def measure(task: Task) -> Measured | Failed:
     """Load, compare one batch with the golden logits, warm up, time.
 
     Raises:
-        ElfattDeployError: the bundle cannot be read, or the runner does not load or run it.
+        ElfattDeployError: the bundle or the plan cannot be read or does not belong here, or the
+            runner does not load or run it.
     """
     folder = Path(task.bundle)
     golden = read_golden(folder / artifacts.GOLDEN_FILE)
@@ -91,7 +103,9 @@ def measure(task: Task) -> Measured | Failed:
     )
     del golden  # the taps are large, and are no part of the model's memory
     with _runner(task, folder) as runner:
+        notes = _admitted(task, folder, runner)
         logits = runner.infer({"images": images})["logits"]
+        _check_gpu(task, runner)
         allowed = tolerance(task.precision)
         row = compare.parity_row(name, task.batch, count, expected, logits, allowed)
         parity = ParityReport(
@@ -103,44 +117,100 @@ def measure(task: Task) -> Measured | Failed:
                 f"{allowed.max_abs * row.scale:.1e}); it was not timed",
                 parity=parity,
             )
-        run = functools.partial(runner.infer, {"images": images})
         with no_collector():
-            warm = protocol.warm_up(run, task.steady)
-            foreign = ForeignWork()
-            if task.in_flight == 1:
-                timed = protocol.one_in_flight(run, task.limits, watch=_Teller())
-            else:
-                timed = protocol.several_in_flight(
-                    run, task.limits, task.in_flight, watch=_Teller()
-                )
-            cores = foreign.cores()
+            taken = _taken(task, runner, {"images": images})
         return Measured(
             runner=runner.name,
-            version=_version(task.runner),
+            version=_version(runner),
             parity=parity,
-            warm_up=warm,
-            timed=timed,
-            host_peak_bytes=peak_bytes(),
+            warm_up=taken.warm_up,
+            timed=taken.timed,
+            host_peak_bytes=_host_peak(task),
             device_peak_bytes=_device_peak(task),
-            foreign_cores=cores,
+            foreign_cores=taken.foreign_cores,
+            gpu=_gpu_name(task, runner),
+            phases_ms=taken.phases_ms,
+            notes=(*notes, *taken.notes),
         )
 
 
 def _runner(task: Task, folder: Path) -> Runner:
+    tf32 = task.precision == "tf32"
     if task.runner == "ort":
         path = str(folder / artifacts.MODEL_FILE)
-        return OrtRunner(path, provider=task.provider, threads=task.threads)
+        return OrtRunner(path, provider=task.provider, threads=task.threads, tf32=tf32)
+    if task.runner == "trt":
+        return TrtRunner(Path(task.plan), bundle=bundles.read_bundle(folder))
+    if task.runner == "trtexec":
+        plan = plans.read_plan(Path(task.plan))
+        dynamic = plan.manifest.profile is not None
+        return TrtexecRunner(Local(), str(plan.path), dynamic=dynamic)
     optional.load("torch")
     from elfatt_deploy.models import weights
 
     manifest = bundles.read_bundle(folder).manifest
-    module = weights.rebuilt(manifest.model, manifest.weights, None)
-    return TorchRunner(module, device=task.provider, threads=task.threads)
+    return TorchRunner(
+        weights.rebuilt(manifest.model, manifest.weights, None),
+        device=task.provider,
+        precision=task.precision,
+        compiled=task.variant == "compile",
+        threads=task.threads,
+    )
 
 
-def _version(runner: str) -> str:
-    package = "onnxruntime" if runner == "ort" else "torch"
+def _admitted(task: Task, folder: Path, runner: Runner) -> tuple[str, ...]:
+    """Refuse a plan of another place before it is loaded; return what is to be known of it."""
+    if isinstance(runner, TrtRunner):
+        return runner.notes  # it has refused on its own
+    if not isinstance(runner, TrtexecRunner):
+        return ()
+    plan = plans.read_plan(Path(task.plan))
+    try:
+        device = gpu.present()
+    except EngineError:  # trtexec tells it with its first run, see `_check_gpu`
+        device = plan.manifest.device
+    return plans.check_identity(
+        plan, tensorrt=runner.version, device=device, bundle=bundles.read_bundle(folder)
+    )
+
+
+def _check_gpu(task: Task, runner: Runner) -> None:
+    """Refuse to time a plan on another GPU than that it was built for."""
+    if not isinstance(runner, TrtexecRunner) or runner.log is None or runner.log.device is None:
+        return
+    built, found = plans.read_plan(Path(task.plan)).manifest.device, runner.log.device
+    if built.sm != found.sm:
+        raise PlanMismatch(
+            f"{task.plan} was built for {built.name} (SM {built.sm}), trtexec ran it on "
+            f"{found.name} (SM {found.sm})"
+        )
+
+
+def _taken(task: Task, runner: Runner, feeds: dict[str, Any]) -> Taken:
+    if isinstance(runner, TrtexecRunner):
+        return taking.by_trtexec(runner, feeds, task.contract, task.limits, task.steady)
+    if isinstance(runner, TrtRunner) and task.contract == "compute/1":
+        return taking.by_events(runner, feeds, task.limits, task.steady, _Teller())
+    run = functools.partial(runner.infer, feeds)
+    return taking.by_host_clock(run, task.limits, task.steady, task.in_flight, _Teller())
+
+
+def _version(runner: Runner) -> str:
+    if isinstance(runner, TrtexecRunner):
+        return f"tensorrt {runner.version}"
+    package = {OrtRunner: "onnxruntime", TorchRunner: "torch", TrtRunner: "tensorrt"}[type(runner)]
     return f"{package} {optional.load(package).__version__}"
+
+
+def _gpu_name(task: Task, runner: Runner) -> str | Unavailable:
+    if task.provider == "cpu":
+        return NO_GPU
+    if isinstance(runner, TrtexecRunner) and runner.log and runner.log.device:
+        return runner.log.device.name
+    try:
+        return gpu.present().name
+    except EngineError as error:
+        return Unavailable(reason=error.message)
 
 
 class _Teller:
@@ -176,9 +246,17 @@ def peak_bytes() -> int | Unavailable:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def _host_peak(task: Task) -> int | Unavailable:
+    if task.runner == "trtexec":
+        return Unavailable(reason="trtexec is a process of its own, whose peak nobody reads")
+    return peak_bytes()
+
+
 def _device_peak(task: Task) -> int | Unavailable:
     if task.provider == "cpu":
         return Unavailable(reason="no device was used")
+    if task.runner == "trtexec":
+        return Unavailable(reason="trtexec does not tell it")
     if task.runner == "torch":
         return int(optional.load("torch").cuda.max_memory_reserved())
     return machine_state.gpu_bytes_of(os.getpid())

@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elfatt_deploy.bench.timing import StopRule
+from elfatt_deploy.cli import attention_options, bench_board, options, output
 from elfatt_deploy.cli import bench_attention as bench_attention_output
 from elfatt_deploy.cli import bench_models as bench_models_output
-from elfatt_deploy.cli import options, output
 from elfatt_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from elfatt_deploy.bench.attention import AttentionRequest
     from elfatt_deploy.bench.cells import BenchRequest
 
-_ALL = "all"
 _DEFAULT_MODEL = "cswin_t_elfatt"
 _DEFAULT_SIZES = "14x14,28x28,56x56,112x112"
-_DEFAULT_RULE = StopRule()
-#: rounds that --seconds alone asks for: as many as an interval needs
-_LEAST_ROUNDS = 5
+_DEFAULT_DIM = 64
+_SETTINGS = "; ".join(f"{key}: {words}" for key, words in attention_options.SETTINGS.items())
 
 
 def _complete_attention(incomplete: str) -> list[str]:
@@ -31,7 +28,7 @@ def _complete_attention(incomplete: str) -> list[str]:
     from elfatt_deploy.models import registry
 
     before, comma, last = incomplete.rpartition(",")
-    names = (_ALL, *registry.ATTENTIONS)
+    names = (attention_options.ALL, *registry.ATTENTIONS)
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
@@ -49,37 +46,99 @@ def command(
             "--model",
             metavar="NAME[,NAME...]",
             help="Measure these models: the newest bundle of each below --folder, exported first "
-            f"where there is none. Without --model, --bundle and --attention: {_DEFAULT_MODEL}.",
+            f"where there is none. Without any of these: {_DEFAULT_MODEL}.",
             autocompletion=_complete_models,
         ),
     ] = None,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option("--bundle", metavar="DIR", help="Measure this bundle. Repeatable."),
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Measure this bundle; with --plan, the one it was built from. Repeatable.",
+        ),
+    ] = None,
+    plan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plan",
+            metavar="DIR",
+            help="Measure this TensorRT plan, a folder that 'build' wrote. Repeatable.",
+        ),
     ] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where bundles are looked up and made.")
     ] = Path("bundles"),
     resolution: options.Resolution = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Images in a run; 1, or what the bundle has.")
+        int | None,
+        typer.Option("--batch", help="Images in a run; 1, or what the bundle or plan has."),
     ] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="Precision of the bundles: fp32 or fp16.")
+        str,
+        typer.Option("--precision", help="fp32, fp16, or tf32 (on CUDA); a plan has its own."),
     ] = "fp32",
-    runner: Annotated[str, typer.Option("--runner", help="ort, or torch.")] = "ort",
-    provider: Annotated[str, typer.Option("--provider", help="cpu, or cuda.")] = "cpu",
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--runner",
+            help="ort (default) or torch; of a plan trt (in process, default) or trtexec.",
+        ),
+    ] = None,
+    variant: Annotated[
+        str,
+        typer.Option("--variant", help="compile: with --runner torch, torch.compile."),
+    ] = "",
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", help="cpu (default) or cuda; with --runner ort also tensorrt."),
+    ] = None,
     contract: Annotated[
         str,
         typer.Option(
-            "--contract", help="What a time means: single-stream/1, throughput/1 or paper/1."
+            "--contract",
+            help="What a time means: single-stream/1, throughput/1, paper/1; of a plan compute/1.",
         ),
     ] = "single-stream/1",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", help="Threads of the runner; its own choice, and 1 with --attention."
+        ),
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="About 10 s a model; not to be quoted.")
+        bool,
+        typer.Option("--quick", help="About 10 s a model; not to be quoted."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="600 s of timed runs a model, 10 repetitions.")
+        bool,
+        typer.Option("--strict", help="600 s of timed runs a model, 10 repetitions."),
+    ] = False,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Seed of weights, inputs and order."),
+    ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="local, ssh://user@board or sim:BOARD: a board runs plans, by its trtexec.",
+        ),
+    ] = "local",
+    power: Annotated[
+        str | None,
+        typer.Option(
+            "--power",
+            metavar="MODE",
+            help="Power mode of the board: 15W, MAXN, a name or an id; it is put back afterwards.",
+        ),
+    ] = None,
+    allow_reboot: Annotated[
+        bool,
+        typer.Option(
+            "--allow-reboot",
+            help="Start the board anew where the power mode demands it.",
+        ),
     ] = False,
     baseline: Annotated[
         str | None,
@@ -87,12 +146,19 @@ def command(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="FILE", help="Append the records to this JSON Lines."),
-    ] = None,
-    threads: Annotated[
-        int | None,
         typer.Option(
-            "--threads", help="Threads of the runner; its own choice, and 1 with --attention."
+            "--results",
+            metavar="FILE",
+            help="Append the records to this JSON Lines. A call that is cut short goes on where it "
+            "stopped when it is given again.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on with the same call, cut short, or measure all anew; by default it goes on "
+            "where that began within a day.",
         ),
     ] = None,
     attention: Annotated[
@@ -110,36 +176,13 @@ def command(
             "--size", metavar="HxW[,HxW...]", help="With --attention: token maps, rows x columns."
         ),
     ] = _DEFAULT_SIZES,
-    dim: Annotated[int, typer.Option("--dim", help="With --attention: channels.")] = 64,
-    heads: Annotated[
-        int | None,
-        typer.Option("--heads", help="With --attention: heads; one for each 32 channels."),
-    ] = None,
-    block: Annotated[
-        int,
-        typer.Option("--block", help="With --attention: side of blockified attention's blocks."),
-    ] = 7,
-    rounds: Annotated[
-        int | None,
+    dim: Annotated[int, typer.Option("--dim", help="With --attention: channels.")] = _DEFAULT_DIM,
+    settings: Annotated[
+        list[str] | None,
         typer.Option(
-            "--rounds",
-            help="With --attention: least number of rounds; without --rounds and --seconds "
-            f"{_DEFAULT_RULE.rounds} rounds and {_DEFAULT_RULE.seconds:g} s, the later of them.",
+            "--set", metavar="KEY=VALUE", help=f"With --attention: {_SETTINGS}. Repeatable."
         ),
     ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="With --attention: least duration of the rounds together."),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            help="With --attention: draw time against tokens: .png, .svg, .pdf.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of weights, inputs and order.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -149,52 +192,81 @@ def command(
     against the bundle first. Exit code 1 where they differ: that model is not timed.
     """
     from elfatt_deploy.bench import contracts, protocol  # numpy: not on the way to --help
-    from elfatt_deploy.bench.attention import AttentionRequest
     from elfatt_deploy.bench.cells import BenchRequest
 
-    _check(
-        attention,
-        {
-            "--model": model is not None,
-            "--bundle": bool(bundle),
-            "--resolution": resolution is not None,
-            "--batch": batch is not None,
-            "--quick": quick,
-            "--strict": strict,
-            "--baseline": baseline is not None,
-            "--results": results is not None,
-        },
-        {
-            "--heads": heads is not None,
-            "--rounds": rounds is not None,
-            "--seconds": seconds is not None,
-            "--plot": plot is not None,
-        },
-    )
+    for_models = {
+        "--model": model is not None,
+        "--bundle": bool(bundle),
+        "--plan": bool(plan),
+        "--resolution": resolution is not None,
+        "--batch": batch is not None,
+        "--runner": runner is not None,
+        "--variant": bool(variant),
+        "--provider": provider is not None,
+        "--quick": quick,
+        "--strict": strict,
+        "--baseline": baseline is not None,
+        "--results": results is not None,
+        "--resume": resume is not None,
+    }
     if attention is not None:
-        asked = AttentionRequest(
-            attentions=_attentions(attention),
-            sizes=_sizes(size),
-            dim=dim,
-            heads=heads,
-            block=block,
-            threads=1 if threads is None else threads,
-            rule=_rule(rounds, seconds),
-            seed=seed,
-            plot=plot,
-        )
+        _refuse(for_models, "does not go with --attention, which times mechanisms alone")
+        asked = attention_options.request(attention, size, dim, settings or (), threads, seed)
         return _attention(asked, json=json, quiet=quiet)
+    alone = {
+        "--set": bool(settings),
+        "--size": size != _DEFAULT_SIZES,
+        "--dim": dim != _DEFAULT_DIM,
+    }
+    _refuse(alone, "goes with --attention")
+    if quick and strict:
+        raise UsageError("--quick and --strict exclude each other: give one of them")
+    if resume is not None and results is None:
+        raise UsageError("--resume and --no-resume go with --results, which keeps what is measured")
     height, width = options.parse_resolution(resolution)
-    names = _names(model) if model else () if bundle else (_DEFAULT_MODEL,)
+    if device != "local" or power is not None:
+        not_there = {
+            "--plan": bool(plan),
+            "--runner": runner not in (None, "trtexec"),
+            "--variant": bool(variant),
+            "--provider": provider is not None,
+            "--threads": threads is not None,
+            "--baseline": baseline is not None,
+            "--resume": resume is not None,
+        }
+        _refuse(not_there, "does not go with --device and --power: a board runs trtexec")
+        return bench_board.run(
+            bench_board.BoardOptions(
+                device=device,
+                power=power,
+                models=_names(model) if model else () if bundle else (_DEFAULT_MODEL,),
+                bundles=tuple(bundle or ()),
+                precision=precision,
+                batch=batch,
+                size=(height, width),
+                contract=contract,
+                plan=protocol.PLANS["quick" if quick else "strict" if strict else "default"],
+                folder=folder,
+                results=results,
+                allow_reboot=allow_reboot,
+                seed=seed,
+            ),
+            json=json,
+            quiet=quiet,
+        )
+    _refuse({"--allow-reboot": allow_reboot}, "goes with --power")
+    chosen = runner or (contracts.PLAN_RUNNERS[0] if plan else "ort")
     request = BenchRequest(
-        models=names,
+        models=_names(model) if model else () if bundle or plan else (_DEFAULT_MODEL,),
         bundles=tuple(bundle or ()),
+        plans=tuple(plan or ()),
         folder=folder,
         height=height,
         width=width,
-        runner=runner,
-        provider=provider,
+        runner=chosen,
+        provider=provider or contracts.RUNNERS.get(chosen, ("cpu",))[0],
         precision=precision,
+        variant=variant,
         batch=batch,
         threads=threads or 0,
         contract=contracts.contract(contract),
@@ -202,25 +274,18 @@ def command(
         baseline=baseline,
         seed=seed,
     )
-    return _models(request, results, json=json, quiet=quiet)
+    return _models(request, results, resume, json=json, quiet=quiet)
 
 
-def _check(
-    attention: str | None, for_models: dict[str, bool], for_attention: dict[str, bool]
-) -> None:
+def _refuse(given: dict[str, bool], words: str) -> None:
     """Refuse options of the one kind of measurement with the other.
 
     Raises:
-        UsageError: one of them was given, or two that exclude each other.
+        UsageError: one of them was given.
     """
-    other, words = (for_attention, "goes with --attention")
-    if attention is not None:
-        other, words = (for_models, "does not go with --attention, which times mechanisms alone")
-    for option, given in other.items():
-        if given:
+    for option, is_given in given.items():
+        if is_given:
             raise UsageError(f"{option} {words}")
-    if for_models["--quick"] and for_models["--strict"]:
-        raise UsageError("--quick and --strict exclude each other: give one of them")
 
 
 def _attention(request: AttentionRequest, *, json: bool, quiet: bool) -> int:
@@ -231,17 +296,19 @@ def _attention(request: AttentionRequest, *, json: bool, quiet: bool) -> int:
     return bench_attention_output.show(report, json=json, quiet=quiet)
 
 
-def _models(request: BenchRequest, results: Path | None, *, json: bool, quiet: bool) -> int:
+def _models(
+    request: BenchRequest, results: Path | None, resume: bool | None, *, json: bool, quiet: bool
+) -> int:
     from elfatt_deploy.pipeline import bench_models
-    from elfatt_deploy.results import store
+    from elfatt_deploy.pipeline.measuring import keep_records
 
     with output.progress(quiet) as progress:
-        report = bench_models(request, progress, command=tuple(sys.argv))
+        report = bench_models(
+            request, progress, command=tuple(sys.argv), results=results, resume=resume
+        )
     code = bench_models_output.show(report, json=json, quiet=quiet)
     if results is not None:
-        for record in report.records:  # shown first: a full disk must not lose the numbers
-            if record.repetitions or not report.interrupted:
-                store.append(results, record)
+        keep_records(report, results)  # shown first: a full disk must not hide the numbers
     return code
 
 
@@ -255,36 +322,3 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise UsageError(f"--model '{text}' has an empty name", hint="write a comma between two")
     return names
-
-
-def _attentions(text: str) -> tuple[str, ...]:
-    """Turn `elfatt,global` into names, and `all` into those of every mechanism."""
-    from elfatt_deploy.models import registry
-
-    names = tuple(name.strip() for name in text.split(","))
-    return tuple(registry.ATTENTIONS) if _ALL in names else names
-
-
-def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """Turn `14x14,28x56` into rows and columns.
-
-    Raises:
-        UsageError: a part of it is no size.
-    """
-    sizes = []
-    for part in text.split(","):
-        rows, _, cols = part.strip().lower().partition("x")
-        if not (rows.isdecimal() and cols.isdecimal() and int(rows) and int(cols)):
-            raise UsageError(
-                f"--size {part.strip()} is not a size",
-                hint="write rows x columns, as in 56x56, and a comma between two sizes",
-            )
-        sizes.append((int(rows), int(cols)))
-    return tuple(sizes)
-
-
-def _rule(rounds: int | None, seconds: float | None) -> StopRule:
-    """Return the stop rule: what is given alone counts alone."""
-    if rounds is None and seconds is None:
-        return _DEFAULT_RULE
-    return StopRule(rounds=_LEAST_ROUNDS if rounds is None else rounds, seconds=seconds or 0.0)

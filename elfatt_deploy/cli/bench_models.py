@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: a difference below so many per cent is not called one
 _MARGIN = 2
+_PACKAGES = {"ort": "onnxruntime", "torch": "torch", "trt": "tensorrt", "trtexec": "tensorrt"}
 _COLUMNS = (
     "model", "contract", "images/s", "95 %", "p50 (ms)", "95 % (ms)", "p90 (ms)", "p99 (ms)",
     "runs", "peak (MiB)", "validity",
@@ -33,6 +34,8 @@ def show(report: BenchReport, *, json: bool, quiet: bool) -> int:
             output.say(f"warning: {warning.kind.value}: {warning.message}")
         if report.interrupted:
             output.say("interrupted: only whole repetitions count")
+            if report.partial is not None:
+                output.say("note: the same command again goes on where this one stopped")
     for failure in report.failures:
         output.say(f"error: {failure}")
     if report.interrupted:
@@ -132,7 +135,7 @@ def _conditions(report: BenchReport) -> str:
     request, record = report.request, report.records[0]
     plan, contract, machine = request.plan, request.contract, record.device
     virtual = ", virtual machine" if machine.virtual is True else ""
-    version = record.versions.get("onnxruntime" if request.runner == "ort" else "torch", "")
+    version = record.versions.get(_PACKAGES[request.runner], "")
     governor = record.before.governor
     if contract.runs is None:
         enough = plan.limits.enough
@@ -142,10 +145,12 @@ def _conditions(report: BenchReport) -> str:
     lines = [
         f"measured {record.started} on {machine.name}, {machine.cores} cores{virtual}, "
         f"{machine.system}; governor {governor if isinstance(governor, str) else 'not shown'}; "
-        f"{request.runner} {version} on {request.provider}, {threads(request.threads)}",
+        f"{' '.join(filter(None, (request.runner, request.variant, version)))} on "
+        f"{_where(report)}{_threads(request.runner, request.threads)}",
         f"contract {contract.name}: {contract.in_flight} in flight; "
         + "; ".join(report.differences),
         f"{contract.reports}",
+        *_notes(report),
         f"{plan.name}: {plan.repetitions} repetitions of {least}, each in a fresh process, cells "
         f"interleaved in an order shuffled with seed {request.seed}; p50 is the median of the "
         "repetitions' medians, 95 % its bootstrap interval; percentiles by trtexec's formula, "
@@ -154,13 +159,38 @@ def _conditions(report: BenchReport) -> str:
     if isinstance(report.sentinel, Sentinel):
         change = units.signed_percent(report.sentinel.drift)
         lines.append(f"sentinel {report.sentinel.name}: {change} % from first to last")
-    return "\n".join((*lines, *(f"bundle of {note}" for note in report.notes)))
+    return "\n".join((*lines, *report.notes))
+
+
+def _where(report: BenchReport) -> str:
+    """Return what ran it: `cpu`, or the provider and the GPU's name."""
+    provider, gpu = report.request.provider, report.records[0].device.gpu
+    return f"{provider} ({gpu})" if isinstance(gpu, str) else provider
+
+
+def _threads(runner: str, count: int) -> str:
+    """Return how many threads the runner has; a plan has none."""
+    return f", {threads(count)}" if runner in ("ort", "torch") else ""
+
+
+def _notes(report: BenchReport) -> list[str]:
+    """Return what is proved of plans, and what was said of single cells beside the contract."""
+    from elfatt_deploy.results.schema import Protocol
+
+    common = "; ".join(report.differences)
+    found = []
+    for name, record in zip(report.names, report.records, strict=True):
+        if isinstance(record.plan_sha256, str):
+            found.append(f"plan of {name}: {record.proof}, SHA-256 {record.plan_sha256[:12]}...")
+        if isinstance(record.protocol, Protocol) and record.protocol.note != common:
+            found.append(f"{name}: {record.protocol.note.removeprefix(common).lstrip('; ')}")
+    return found
 
 
 def _document(report: BenchReport) -> dict[str, Any]:
     """Return the JSON document: the records as they are stored, the ratios and the sentinel."""
     document = to_document(report)
     passed = not report.failures and not report.interrupted
-    for name in ("request", "names"):
+    for name in ("request", "names", "partial"):
         del document[name]
     return {"passed": passed, "names": report.names, **document}

@@ -18,6 +18,9 @@ import typer
 
 from elfatt_deploy.errors import ElfattDeployError, ExportError
 
+#: shows the stage that is under way
+Stage = Callable[[str], None]
+
 _P = ParamSpec("_P")
 _WHOLE = 24  # longest text in a table that is never wrapped
 _UNLIMITED = 200
@@ -129,7 +132,7 @@ def _numeric(text: str) -> bool:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress(quiet: bool) -> Iterator[Stage]:
     """Give a function that shows the stage under way; on stderr, and only on a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda stage: None

@@ -34,6 +34,13 @@ class Dialect:
         constraints: option that enforces the precisions of layers; empty where they have none.
         layer_precisions: option that lists them, up to its value; empty where there is none.
         layer_output_types: the same for what layers give.
+        graph: option that launches by a CUDA graph; empty where that is so without one.
+        no_graph: option that does not; empty likewise, as are the next four.
+        spin: option that waits for the GPU in a loop.
+        no_spin: option that waits asleep.
+        transfers: option that copies in and out with every inference.
+        no_transfers: option that does not.
+        times_with_warm_up: whether `--exportTimes` holds the warm-up, too.
     """
 
     name: str
@@ -46,6 +53,13 @@ class Dialect:
     constraints: str = ""
     layer_precisions: str = ""
     layer_output_types: str = ""
+    graph: str = ""
+    no_graph: str = ""
+    spin: str = ""
+    no_spin: str = ""
+    transfers: str = ""
+    no_transfers: str = ""
+    times_with_warm_up: bool = False
 
 
 @functools.cache

@@ -7,10 +7,15 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
+import elfatt_deploy
 from elfatt_deploy import __version__, artifacts, bundles
-from elfatt_deploy.artifacts import BundleManifest, GraphSummary, PrecisionMap
+from elfatt_deploy.artifacts import BundleManifest, GraphSummary, PrecisionMap, Unavailable
+from elfatt_deploy.errors import CommandError
 from elfatt_deploy.pipeline.records import ExportPlan, Outcome
+from elfatt_deploy.results.parts import GitState
+from elfatt_deploy.transport.local import Local
 
+_GIT_TIMEOUT_S = 10.0
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxslim", "numpy", "timm")
 
 
@@ -61,3 +66,20 @@ def versions(packages: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def git_state() -> GitState | Unavailable:
+    """Return the checkout that this program was started from."""
+    root = Path(elfatt_deploy.__file__).parents[1]
+    absent = Unavailable(reason="not a git checkout")
+    if not (root / ".git").exists():
+        return absent
+    git = ("git", "-C", str(root))
+    try:
+        commit = Local().run((*git, "rev-parse", "HEAD"), timeout_s=_GIT_TIMEOUT_S)
+        changed = Local().run((*git, "status", "--porcelain"), timeout_s=_GIT_TIMEOUT_S)
+    except CommandError as error:
+        return Unavailable(reason=error.message)
+    if commit.status or changed.status:
+        return absent
+    return GitState(commit=commit.stdout.strip(), dirty=bool(changed.stdout.strip()))

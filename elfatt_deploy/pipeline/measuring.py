@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from elfatt_deploy import bundles, optional, recipes
-from elfatt_deploy.artifacts import MANIFEST_FILE, Bundle
-from elfatt_deploy.bench import contracts, machine, machine_state, processes, session
+from elfatt_deploy import bundles, optional
+from elfatt_deploy.artifacts import Bundle
+from elfatt_deploy.bench import contracts, machine, machine_state, partial, processes, session
 from elfatt_deploy.bench.cells import BenchCell, BenchRequest, Failed, Measured
+from elfatt_deploy.bench.partial import Partial, Visit
 from elfatt_deploy.bench.worker import Task
+from elfatt_deploy.engine.plan import Plan
 from elfatt_deploy.errors import (
     InputFileError,
     MissingDependency,
@@ -19,15 +22,18 @@ from elfatt_deploy.errors import (
     UsageError,
 )
 from elfatt_deploy.models import registry
-from elfatt_deploy.pipeline import run_records
+from elfatt_deploy.pipeline import measured_cells, run_records
 from elfatt_deploy.pipeline.exporting import export_bundle
+from elfatt_deploy.pipeline.lookup import find_bundle
+from elfatt_deploy.pipeline.manifest import git_state
 from elfatt_deploy.pipeline.records import ExportRequest, Progress, silent
 from elfatt_deploy.pipeline.run_records import BenchReport
+from elfatt_deploy.results import store
 from elfatt_deploy.runners.ort_runner import check_provider
 
 #: end of a repetition whose number of runs is fixed
 _EXACT_MOST_S = 3600.0
-_PACKAGES = {"ort": "onnxruntime", "torch": "torch"}
+_PACKAGES = {"ort": "onnxruntime", "torch": "torch", "trt": "tensorrt"}
 Worker = Callable[[Task, processes.Tell], Measured | Failed]
 
 
@@ -37,6 +43,8 @@ def bench_models(
     *,
     command: tuple[str, ...] = (),
     worker: Worker = processes.run_worker,
+    results: Path | None = None,
+    resume: bool | None = None,
 ) -> BenchReport:
     """Measure models by a timing contract, interleaved, each repetition in a fresh process.
 
@@ -48,43 +56,97 @@ def bench_models(
         progress: called with each stage, and with the running median.
         command: the command line, for the records.
         worker: measures one repetition.
+        results: the file that `keep_records` will append to: beside it, each repetition is kept as
+            soon as it is measured. None keeps nothing.
+        resume: whether a call that was cut short goes on where it stopped; None for one that began
+            within the last day.
 
     Raises:
-        UsageError: an option does not go with the models, the runner or the contract.
+        UsageError: an option does not go with the models, the runner or the contract, or another
+            process is measuring the same.
         MissingDependency: the runner's package is absent, or torch where a bundle must be made.
-        InputFileError: a bundle is missing or was changed since the export.
-        ExportError: a bundle that was missing cannot be made.
+        InputFileError: a bundle or plan is missing or was changed since it was made.
+        ExportError: a bundle that was missing cannot be made, or the disk is full.
     """
     check_provider(request.provider)
     differences = contracts.differences(request.contract, request.runner, request.provider)
-    if request.runner == "torch" and request.precision != "fp32":
-        raise UsageError(
-            f"--runner torch runs fp32, not {request.precision}", hint="use --runner ort"
-        )
-    optional.load(_PACKAGES[request.runner])
+    measured_cells.check_request(request)
+    if request.runner in _PACKAGES:
+        optional.load(_PACKAGES[request.runner])
     notes: list[str] = []
     cells = _cells(request, progress, notes)
     baseline = _baseline(request, cells)
-    started, before = session.now(), machine_state.read_state()
-    ran = session.measure(
-        cells,
-        functools.partial(_launch, request, progress, worker),
-        repetitions=request.plan.repetitions,
-        seed=request.seed,
-        sentinel=(baseline or cells[0]) if request.plan.sentinel else None,
-    )
+    found, git = machine.read_machine(), git_state()
+    with contextlib.ExitStack() as stack:
+        kept = None
+        if results is not None:
+            call = measured_cells.call_of(request, cells, found, git)
+            kept = stack.enter_context(partial.opened(partial.path_of(results, call)))
+        started, before = session.now(), machine_state.read_state()
+        earlier = _earlier(kept, resume, started, notes, len(cells) * request.plan.repetitions)
+        sitting = kept.begin(started, before).number if kept else 0
+        ran = session.measure(
+            cells,
+            functools.partial(_launch, request, progress, worker),
+            repetitions=request.plan.repetitions,
+            seed=request.seed,
+            sentinel=(baseline or cells[0]) if request.plan.sentinel else None,
+            earlier=earlier,
+            sitting=sitting,
+            keep=kept.keep if kept else _forget,
+        )
+        sittings = kept.sittings if kept else ()
     return run_records.report(
         request,
         ran,
         baseline,
-        machine=machine.read_machine(),
-        before=before,
+        machine=found,
+        git=git,
+        befores=(*(one.before for one in sittings[:-1]), before),
         after=machine_state.read_state(),
         differences=differences,
         notes=tuple(dict.fromkeys(notes)),
-        started=started,
+        started=sittings[0].started if sittings else started,
         command=command,
+        partial=kept.path if kept else None,
     )
+
+
+def keep_records(report: BenchReport, results: Path) -> None:
+    """Append the records of a report to a results file; then nothing needs to be resumed.
+
+    Of a call that was interrupted, cells without a repetition are left out, and the next call goes
+    on where it stopped.
+
+    Raises:
+        ExportError: the file cannot be written; the same call again finds what was measured.
+        SchemaError: the file is no results file.
+    """
+    for record in report.records:
+        if record.repetitions or not report.interrupted:
+            store.append(results, record)
+    if report.partial is not None and not report.interrupted:
+        partial.remove(report.partial)
+
+
+def _forget(visit: Visit) -> None:
+    """Keep nothing."""
+
+
+def _earlier(
+    kept: Partial | None, resume: bool | None, started: str, notes: list[str], all_visits: int
+) -> tuple[Visit, ...]:
+    """Return what earlier sittings measured, or forget it."""
+    if kept is None or not kept.visits:
+        return ()
+    began = kept.sittings[0].started if kept.sittings else "earlier"
+    told = f"{len(kept.visits)} of {all_visits} measurements of the same call, begun {began}"
+    if resume is False or (resume is None and not kept.is_fresh(started)):
+        notes.append(f"{told}, were thrown away")
+        kept.clear()
+        return ()
+    notes.append(f"{told}, were taken over; --no-resume measures all anew")
+    return kept.visits
 
 
 def _launch(
@@ -99,28 +161,33 @@ def _launch(
         bundle=str(cell.bundle.path.resolve()),
         runner=request.runner,
         provider=request.provider,
-        precision=cell.bundle.manifest.precision,
+        precision=cell.precision,
         batch=cell.batch,
         threads=request.threads,
         in_flight=request.contract.in_flight,
         limits=limits,
         steady=request.plan.steady,
+        contract=request.contract.name,
+        plan=str(cell.plan.path.resolve()) if cell.plan else "",
+        variant=request.variant,
     )
     return worker(task, lambda runs, ms: progress(run_records.running(words, runs, ms)))
 
 
 def _cells(request: BenchRequest, progress: Progress, notes: list[str]) -> tuple[BenchCell, ...]:
-    found = [bundles.read_bundle(path) for path in request.bundles]
-    found += [_bundle_of(request, name, progress, notes) for name in request.models]
+    found: list[tuple[Bundle, Plan | None]] = []
+    if request.plans:
+        found += [measured_cells.with_bundle(request, path) for path in request.plans]
+    else:
+        found += [(bundles.read_bundle(path), None) for path in request.bundles]
+        found += [(_bundle_of(request, n, progress, notes), None) for n in request.models]
     taken: dict[str, int] = {}
     cells = []
-    for bundle in found:
+    for bundle, plan in found:
         name = bundle.manifest.model.name
         taken[name] = taken.get(name, 0) + 1
         unique = name if taken[name] == 1 else f"{name}#{taken[name]}"
-        cells.append(BenchCell(name=unique, bundle=bundle, batch=_batch(request, bundle)))
-    for cell in cells:
-        _check(request, cell.bundle)
+        cells.append(measured_cells.cell_of(request, unique, bundle, plan))
     sizes = {cell.batch for cell in cells}
     if len(sizes) > 1:
         raise UsageError(
@@ -128,42 +195,6 @@ def _cells(request: BenchRequest, progress: Progress, notes: list[str]) -> tuple
             hint="measure those of one batch in one call",
         )
     return tuple(cells)
-
-
-def _batch(request: BenchRequest, bundle: Bundle) -> int:
-    stored = bundle.manifest.batch
-    if isinstance(stored, str):
-        return request.batch or 1
-    if request.batch not in (None, stored) and request.runner != "torch":
-        raise UsageError(
-            f"{bundle.path} has the fixed batch {stored}: --batch {request.batch} cannot be used",
-            hint="leave --batch out, or export with --batch dynamic",
-        )
-    return request.batch or stored
-
-
-def _check(request: BenchRequest, bundle: Bundle) -> None:
-    """Refuse a bundle that the runner would run as something else than it is called."""
-    manifest = bundle.manifest
-    if request.runner == "torch":
-        if manifest.precision != "fp32":
-            raise UsageError(
-                f"--runner torch runs fp32, and {bundle.path} is {manifest.precision}",
-                hint="use --runner ort",
-            )
-        if not manifest.model.builder:
-            raise UsageError(f"--runner torch: {bundle.path} was made from an ONNX file")
-        if manifest.weights.seed is None:
-            raise UsageError(
-                f"--runner torch: {bundle.path} holds no torch weights, only their names",
-                hint="use --runner ort",
-            )
-    if manifest.precision == "fp16" and recipes.target(manifest.target).fp16 == "flags":
-        raise UsageError(
-            f"{bundle.path} is an FP32 file that TensorRT builds in FP16: {request.runner} would "
-            "run it in FP32",
-            hint="export with --precision fp16 --target ort, or measure a plan",
-        )
 
 
 def _bundle_of(request: BenchRequest, name: str, progress: Progress, notes: list[str]) -> Bundle:
@@ -179,19 +210,19 @@ def _bundle_of(request: BenchRequest, name: str, progress: Progress, notes: list
         name,
         height=height,
         width=width,
-        precision=request.precision,
+        precision=measured_cells.stored_precision(request),
         batch=request.batch,
         any_batch=request.runner == "torch",
     )
     if found is not None:
-        notes.append(f"{name}: {found} (exported earlier)")
+        notes.append(f"bundle of {name}: {found} (exported earlier)")
         return bundles.read_bundle(found)
     asked = ExportRequest(
         model=name,
         height=height,
         width=width,
         batch=request.batch,
-        precision=request.precision,
+        precision=measured_cells.stored_precision(request),
         target="ort",
         output=request.folder,
     )
@@ -208,45 +239,8 @@ def _bundle_of(request: BenchRequest, name: str, progress: Progress, notes: list
             f"there is no bundle of {name}, and its export failed parity",
             hint=f"elfatt-deploy export --model {name}",
         )
-    notes.append(f"{name}: {outcome.bundle.path} (exported now)")
+    notes.append(f"bundle of {name}: {outcome.bundle.path} (exported now)")
     return outcome.bundle
-
-
-def find_bundle(
-    folder: Path,
-    name: str,
-    *,
-    height: int,
-    width: int,
-    precision: str,
-    batch: int | None,
-    any_batch: bool = False,
-) -> Path | None:
-    """Return the newest bundle of a model as it is published; None where there is none.
-
-    Args:
-        folder: where to look, one level deep.
-        name: of the model.
-        height: input rows.
-        width: input columns.
-        precision: `fp32` or `fp16`.
-        batch: images in a run; None means 1.
-        any_batch: whether the batch of the graph does not matter.
-    """
-    newest: tuple[str, Path] | None = None
-    for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
-        manifest = bundles.read_document(path)
-        model = manifest.get("model")
-        if not isinstance(model, dict) or model.get("settings"):
-            continue
-        wanted = (name, height, width, precision)
-        found = (model.get("name"), model.get("height"), model.get("width"),
-                 manifest.get("precision"))  # fmt: skip
-        created = str(manifest.get("created"))
-        fits = any_batch or manifest.get("batch") in (batch or 1, "dynamic")
-        if wanted == found and fits and (newest is None or created > newest[0]):
-            newest = (created, path.parent)
-    return newest[1] if newest else None
 
 
 def _baseline(request: BenchRequest, cells: tuple[BenchCell, ...]) -> BenchCell | None:

@@ -6,22 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-import elfatt_deploy
 from elfatt_deploy import bundles, units
 from elfatt_deploy.artifacts import MANIFEST_FILE, MODEL_FILE, Unavailable
-from elfatt_deploy.bench import doubts, machine, stats
+from elfatt_deploy.bench import doubts, stats
 from elfatt_deploy.bench.cells import BenchCell, BenchRequest, CellResult, Measured, Sentinel
 from elfatt_deploy.bench.machine import Machine
 from elfatt_deploy.bench.machine_state import State
 from elfatt_deploy.bench.session import Session
 from elfatt_deploy.bench.stability import Kind, StabilityWarning
 from elfatt_deploy.bench.stats import Ratio
-from elfatt_deploy.errors import CommandError
+from elfatt_deploy.pipeline import host_parts, measured_cells
 from elfatt_deploy.pipeline.manifest import versions
 from elfatt_deploy.results import making
 from elfatt_deploy.results.parts import (
-    Cell,
-    Clock,
     Device,
     GitState,
     MachineState,
@@ -29,12 +26,9 @@ from elfatt_deploy.results.parts import (
     Protocol,
     Repetition,
     RunWarning,
-    Temperature,
 )
 from elfatt_deploy.results.schema import RunRecord
-from elfatt_deploy.transport.local import Local
 
-_GIT_TIMEOUT_S = 10.0
 _ORDER = "every cell once in each repetition, order shuffled"
 
 
@@ -61,6 +55,7 @@ class BenchReport:
         notes: which bundle each model is.
         warnings: what is doubtful, of all cells.
         interrupted: whether Ctrl-C ended it.
+        partial: file beside the results that keeps the repetitions until the records are in them.
     """
 
     request: BenchRequest
@@ -72,6 +67,7 @@ class BenchReport:
     notes: tuple[str, ...]
     warnings: tuple[StabilityWarning, ...]
     interrupted: bool
+    partial: Path | None = None
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -102,20 +98,22 @@ def report(
     baseline: BenchCell | None,
     *,
     machine: Machine,
-    before: State,
+    git: GitState | Unavailable,
+    befores: tuple[State, ...],
     after: State,
     differences: tuple[str, ...],
     notes: tuple[str, ...],
     started: str,
     command: tuple[str, ...],
+    partial: Path | None = None,
 ) -> BenchReport:
-    """Turn what was measured into records and ratios; the arguments are those of `BenchReport`."""
-    sentinel = ran.sentinel if isinstance(ran.sentinel, Sentinel) else None
-    common = doubts.machine_warnings(
-        before, after, machine.cores, provider=request.provider, sentinel=sentinel
-    )
+    """Turn what was measured into records and ratios.
+
+    The arguments are those of `BenchReport`, and how the machine was before each sitting and after
+    the last.
+    """
+    common = _machine_warnings(request, ran, befores, after, machine.cores)
     records, warnings = [], list(common)
-    git, device = _git_state(), _device(machine)
     for result in ran.results:
         measured = tuple(one for _, one in sorted(result.repetitions.items()))
         own = doubts.cell_warnings(result.cell.name, measured, machine.cores)
@@ -130,9 +128,9 @@ def report(
                 (*common, *own),
                 command=command,
                 git=git,
-                device=device,
-                states=(_state(before), _state(after)),
-                note="; ".join(differences),
+                device=host_parts.device_of(machine, measured),
+                states=(host_parts.state_of(befores[-1]), host_parts.state_of(after)),
+                note="; ".join((*differences, *_notes(measured))),
                 started=started,
             )
         )
@@ -146,7 +144,35 @@ def report(
         notes=notes,
         warnings=tuple(warnings),
         interrupted=ran.interrupted,
+        partial=partial,
     )
+
+
+def _machine_warnings(
+    request: BenchRequest, ran: Session, befores: tuple[State, ...], after: State, cores: int
+) -> list[StabilityWarning]:
+    """Return what is doubtful about the machine, of earlier sittings as they began."""
+    sentinel = ran.sentinel if isinstance(ran.sentinel, Sentinel) else None
+    provider = "cpu" if request.provider == "cpu" else "cuda"
+    found = [
+        warning
+        for state in befores[:-1]
+        for warning in doubts.machine_warnings(
+            state, state, cores, provider=provider, sentinel=None
+        )
+    ]
+    found += doubts.machine_warnings(
+        befores[-1], after, cores, provider=provider, sentinel=sentinel
+    )
+    return list(dict.fromkeys(found))
+
+
+def _notes(measured: tuple[Measured, ...]) -> tuple[str, ...]:
+    sittings = len({one.sitting for one in measured})
+    notes = tuple(dict.fromkeys(note for one in measured for note in one.notes))
+    if sittings > 1:
+        return (*notes, f"measured in {sittings} sittings: the call was cut short and continued")
+    return notes
 
 
 def _cut(name: str, done: int, planned: int) -> StabilityWarning:
@@ -174,19 +200,19 @@ def _record(
     cell, manifest, failed = result.cell, result.cell.bundle.manifest, result.failed
     none = Unavailable(reason=failed.reason if failed else "interrupted before its first run")
     parity = measured[0].parity if measured else failed.parity if failed else None
-    return making.host_record(
-        cell=_cell(request, cell),
+    record = making.host_record(
+        cell=measured_cells.record_cell(request, cell),
         group=f"{started} {request.seed}",
         started=result.started or started,
         duration_s=result.duration_s,
         command=command,
         git=git,
-        versions=versions(),
+        versions=_versions(measured),
         weights=manifest.weights,
         bundle_sha256=bundles.sha256_of(cell.bundle.path / MANIFEST_FILE),
         model_sha256=manifest.files[MODEL_FILE],
-        proof=_proof(manifest.precision),
-        evidence="types in the file; parity of one batch before every repetition",
+        proof=measured_cells.proof(request, cell),
+        evidence=measured_cells.evidence(cell),
         parity=parity or none,
         device=device,
         before=states[0],
@@ -199,30 +225,15 @@ def _record(
         warnings=tuple(RunWarning(kind=w.kind.value, message=w.message) for w in warnings),
         validity=doubts.words(warnings),
     )
+    if cell.plan is None:
+        return record
+    return dataclasses.replace(record, plan_sha256=cell.plan.manifest.files[cell.plan.path.name])
 
 
-def _cell(request: BenchRequest, cell: BenchCell) -> Cell:
-    manifest = cell.bundle.manifest
-    _, _, number = cell.name.partition("#")
-    return Cell(
-        model=manifest.model.name,
-        settings=tuple(sorted(f"{k}={v}" for k, v in manifest.model.settings.items())),
-        height=manifest.preprocessing.height,
-        width=manifest.preprocessing.width,
-        batch=cell.batch,
-        precision=manifest.precision,
-        target=manifest.target,
-        runner=request.runner,
-        provider=request.provider,
-        contract=request.contract.name,
-        threads=request.threads,
-        variant=f"again {number}" if number else "",
-    )
-
-
-def _proof(precision: str) -> str:
-    """Return what is proved of the precision: no runner here shows which kernels it chose."""
-    return f"{precision}-unproven" if precision == "fp16" else precision
+def _versions(measured: tuple[Measured, ...]) -> dict[str, str]:
+    """Return the versions of our packages, and of what ran: TensorRT may be none of them."""
+    ran = dict(one.version.split(" ", 1) for one in measured if " " in one.version)
+    return {**versions(), **ran}
 
 
 def _protocol(request: BenchRequest, note: str) -> Protocol:
@@ -251,6 +262,7 @@ def _repetition(one: Measured) -> Repetition:
         warm_up_runs=one.warm_up.runs,
         steady=one.warm_up.steady,
         position=one.position,
+        phases_ms=one.phases_ms,
     )
 
 
@@ -264,61 +276,6 @@ def _memory(measured: tuple[Measured, ...], none: Unavailable) -> Memory:
 def _largest(values: list[int | Unavailable], none: Unavailable) -> int | Unavailable:
     known = [value for value in values if isinstance(value, int)]
     return max(known) if known else next(iter(values), none)
-
-
-def _device(found: Machine) -> Device:
-    return Device(
-        name=found.cpu,
-        board=Unavailable(reason="no board that we know"),
-        cpu=found.cpu,
-        cores=found.cores,
-        memory_bytes=machine.total_bytes(),
-        gpu=Unavailable(reason="the GPU was not asked for its name"),
-        system=found.system,
-        virtual=found.virtual,
-    )
-
-
-def _state(state: State) -> MachineState:
-    degrees = state.temperatures_c
-    return MachineState(
-        load=state.load,
-        governor=state.governor,
-        free_bytes=state.free_bytes,
-        swap_used_bytes=state.swap_used_bytes,
-        gpu_processes=state.gpu_processes,
-        clocks=(
-            Clock(
-                name="cpu",
-                now_hz=state.clock_hz,
-                min_hz=state.clock_min_hz,
-                max_hz=state.clock_max_hz,
-            ),
-        )
-        if isinstance(state.clock_hz, float)
-        else state.clock_hz,
-        temperatures=degrees
-        if isinstance(degrees, Unavailable)
-        else tuple(Temperature(zone=zone, value_c=value) for zone, value in degrees.items()),
-        throttle_events=state.throttle_events,
-    )
-
-
-def _git_state() -> GitState | Unavailable:
-    """Return the checkout that this program was started from."""
-    root = Path(elfatt_deploy.__file__).parents[1]
-    absent = Unavailable(reason="not a git checkout")
-    if not (root / ".git").exists():
-        return absent
-    git = ("git", "-C", str(root))
-    try:
-        commit = Local().run((*git, "rev-parse", "HEAD"), timeout_s=_GIT_TIMEOUT_S)
-        changed = Local().run((*git, "status", "--porcelain"), timeout_s=_GIT_TIMEOUT_S)
-    except CommandError as error:
-        return Unavailable(reason=error.message)
-    if commit.status or changed.status:
-        return absent
-    return GitState(commit=commit.stdout.strip(), dirty=bool(changed.stdout.strip()))
 
 
 def _ratios(
@@ -339,10 +296,14 @@ def _ratios(
 
 
 def _times(request: BenchRequest, result: CellResult) -> Mapping[int, float]:
-    """Return the one number of each repetition; none of a cell that was given up."""
+    """Return the one number of each repetition; none of a cell that was given up.
+
+    Two cells are compared within a repetition of one sitting alone: between two sittings the
+    machine may have changed.
+    """
     found = {}
     for number, one in result.repetitions.items():
         time = making.repetition_ms(request.contract.name, _repetition(one))
         if isinstance(time, float) and result.failed is None:
-            found[number] = time
+            found[one.sitting * request.plan.repetitions + number] = time
     return found

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU, there also through TensorRT."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: provider -> ONNX Runtime's name and options. TF32 is off: FP32 is to mean FP32.
+#: provider -> ONNX Runtime's name and options. TF32 is off: FP32 is to mean FP32. Of TensorRT's
+#: provider no option says so.
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+    "tensorrt": ("TensorrtExecutionProvider", {}),
 }
+#: what takes the nodes that a provider leaves, in this order
+_REST = {"cpu": (), "cuda": ("cpu",), "tensorrt": ("cuda", "cpu")}
 
 
 def check_provider(provider: str) -> None:
@@ -35,8 +39,9 @@ class OrtRunner(Runner):
 
     Args:
         model: the path of an ONNX file, or its bytes.
-        provider: `cpu` or `cuda`.
+        provider: `cpu`, `cuda` or `tensorrt`, which builds an engine for each input shape.
         threads: threads within an op; 0 means ONNX Runtime's choice.
+        tf32: whether CUDA may multiply in TF32.
         optimised: whether ONNX Runtime may rewrite the graph; without, it runs node by node.
     """
 
@@ -46,13 +51,15 @@ class OrtRunner(Runner):
         *,
         provider: str = "cpu",
         threads: int = 0,
+        tf32: bool = False,
         optimised: bool = True,
     ) -> None:
         """Keep what to load; nothing is loaded yet."""
         check_provider(provider)
         self.model, self.provider, self.threads = model, provider, threads
-        self.optimised = optimised
-        self.name = f"ort ({PROVIDERS[provider][0]}{'' if optimised else ', not optimised'})"
+        self.optimised, self.tf32 = optimised, tf32
+        notes = (", TF32" if tf32 else "") + ("" if optimised else ", not optimised")
+        self.name = f"ort ({PROVIDERS[provider][0]}{notes})"
         self._session: Any = None
 
     def open(self) -> None:
@@ -70,7 +77,9 @@ class OrtRunner(Runner):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self.optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        provider, settings = PROVIDERS[self.provider]
+            # In the order of the file: the default order may keep every tensor until the end.
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        provider, _ = PROVIDERS[self.provider]
         if provider not in ort.get_available_providers():
             raise RunnerError(
                 f"the installed ONNX Runtime has no {provider}",
@@ -80,19 +89,25 @@ class OrtRunner(Runner):
             session = ort.InferenceSession(
                 self.model,
                 options,
-                providers=[(provider, settings), "CPUExecutionProvider"]
-                if self.provider != "cpu"
-                else [provider],
+                providers=[self._settings(name) for name in (self.provider, *_REST[self.provider])],
             )
         except Exception as error:  # its exceptions share no public base
             raise RunnerError(f"ONNX Runtime refuses the graph: {error}") from error
         used = session.get_providers()
         if provider not in used:  # the list of available ones does not look for a device
             raise RunnerError(
-                f"ONNX Runtime fell back to {', '.join(used)}: {provider} found no usable device",
+                f"ONNX Runtime fell back to {', '.join(used)}: {provider} found no usable device"
+                + (" or no TensorRT of its version" if self.provider == "tensorrt" else ""),
                 hint="check the driver with nvidia-smi, or use --provider cpu",
             )
         self._session = session
+
+    def _settings(self, provider: str) -> tuple[str, dict[str, str]]:
+        """Return what ONNX Runtime is told of a provider."""
+        name, settings = PROVIDERS[provider]
+        if self.tf32 and provider == "cuda":
+            settings = {**settings, "use_tf32": "1"}
+        return name, settings
 
     def infer(self, feeds: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Run once.

@@ -28,7 +28,7 @@ def no_export(monkeypatch):
 
 
 def test_a_tiny_run_shows_every_cell_and_how_it_was_measured(cli):
-    result = cli(*TINY, "--rounds", "5", "--quiet")
+    result = cli(*TINY, "--set", "rounds=5", "--quiet")
     assert (result.code, result.err) == (0, "")
     for cell in (("elfatt", "14x14", "196"), ("global", "7x14", "98")):
         assert any(line.split()[:3] == list(cell) for line in result.out.splitlines())
@@ -41,7 +41,7 @@ def test_a_tiny_run_shows_every_cell_and_how_it_was_measured(cli):
 
 
 def test_json_holds_every_sample_and_the_conditions(cli):
-    result = cli(*TINY, "--rounds", "5", "--seed", "7", "--json", "--quiet")
+    result = cli(*TINY, "--set", "rounds=5", "--seed", "7", "--json", "--quiet")
     document = json.loads(result.out)
     assert (result.code, result.err, document["passed"]) == (0, "", True)
     assert document["schema"] == "elfatt-deploy/bench-attention"
@@ -65,7 +65,7 @@ def test_json_holds_every_sample_and_the_conditions(cli):
 def test_every_mechanism_can_be_timed(cli):
     from elfatt_deploy.models import registry
 
-    arguments = ("--size", "14x14", "--rounds", "1", "--json", "--quiet")
+    arguments = ("--size", "14x14", "--set", "rounds=1", "--json", "--quiet")
     document = json.loads(cli("bench", "--attention", "all", *arguments).out)
     measured = {r["cell"]["attention"] for r in document["results"] if "p50_ms" in r["summary"]}
     assert measured == set(registry.ATTENTIONS)
@@ -75,7 +75,14 @@ def test_every_mechanism_can_be_timed(cli):
 def test_a_cell_that_does_not_fit_is_shown_with_the_reason(cli, monkeypatch):
     monkeypatch.setattr(machine, "available_bytes", lambda: 20 * 2**20)
     result = cli(
-        "bench", "--attention", "elfatt,global", "--size", "14x14,56x56", "--rounds", "1", "--quiet"
+        "bench",
+        "--attention",
+        "elfatt,global",
+        "--size",
+        "14x14,56x56",
+        "--set",
+        "rounds=1",
+        "--quiet",
     )
     assert result.code == 0
     refused = next(
@@ -88,7 +95,7 @@ def test_a_cell_that_does_not_fit_is_shown_with_the_reason(cli, monkeypatch):
 def test_where_nothing_could_be_measured_the_verdict_is_1(cli, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
     monkeypatch.setattr(machine, "available_bytes", lambda: 0)
-    result = cli(*TINY, "--plot", tmp_path / "figure.svg")
+    result = cli(*TINY, "--set", f"plot={tmp_path / 'figure.svg'}")
     assert result.code == 1
     assert "figure.svg was not drawn" in result.err
     assert "figure:" not in result.out
@@ -109,7 +116,7 @@ def test_a_graph_that_differs_from_torch_is_not_timed(cli, monkeypatch):
         return proto
 
     monkeypatch.setattr(attention, "onnx_from_attention", wrong)
-    result = cli(*TINY, "--rounds", "1", "--quiet")
+    result = cli(*TINY, "--set", "rounds=1", "--quiet")
     assert result.code == 1
     assert result.out.count("parity failed: max error") == 2
     assert sum(line.split()[:1] == ["elfatt"] for line in result.out.splitlines()) == 3
@@ -120,7 +127,7 @@ def test_a_mechanism_that_cannot_take_the_block_is_a_cell_with_a_reason(cli, mon
         raise ModelError(f"{context.rows} rows are too few")
 
     monkeypatch.setattr(softmax, "branches", refuses)
-    result = cli(*TINY, "--rounds", "1", "--quiet")
+    result = cli(*TINY, "--set", "rounds=1", "--quiet")
     assert result.code == 0
     assert "7 rows are too few" in result.out
     assert "14 rows are too few" in result.out
@@ -129,7 +136,7 @@ def test_a_mechanism_that_cannot_take_the_block_is_a_cell_with_a_reason(cli, mon
 def test_the_figure_is_drawn(cli, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
     path = tmp_path / "new" / "figure.svg"
-    result = cli(*TINY, "--rounds", "1", "--quiet", "--plot", path)
+    result = cli(*TINY, "--set", "rounds=1", "--quiet", "--set", f"plot={path}")
     assert (result.code, result.err) == (0, "")
     assert f"figure: {path}" in result.out
     assert path.read_text(encoding="utf-8").startswith("<?xml")
@@ -144,7 +151,7 @@ def test_without_matplotlib_nothing_is_measured(cli, tmp_path, monkeypatch, no_e
         return real(name)
 
     monkeypatch.setattr(optional.importlib, "import_module", absent)
-    result = cli(*TINY, "--plot", tmp_path / "figure.png")
+    result = cli(*TINY, "--set", f"plot={tmp_path / 'figure.png'}")
     assert (result.code, result.out) == (3, "")
     assert "the package 'matplotlib' is not installed" in result.err
     assert '[report]"' in result.err
@@ -161,12 +168,16 @@ def test_without_matplotlib_nothing_is_measured(cli, tmp_path, monkeypatch, no_e
         ("--attention elfatt --size 14x14,7x", 2, "--size 7x is not a size"),
         ("--attention elfatt --size 0x14", 2, "--size 0x14 is not a size"),
         ("--attention elfatt --size 14x14x3", 2, "--size 14x14x3 is not a size"),
-        ("--attention elfatt --dim 65 --heads 2", 2, "--heads 2 does not divide --dim 65"),
+        ("--attention elfatt --dim 65 --set heads=2", 2, "--heads 2 does not divide --dim 65"),
         ("--attention elfatt --dim 0", 2, "--dim 0"),
         ("--attention elfatt --threads -1", 2, "--threads -1 is negative"),
-        ("--attention elfatt --rounds 0", 2, "0 rounds measure nothing"),
-        ("--attention elfatt --seconds -1", 2, "-1.0 seconds is no duration"),
-        ("--attention elfatt --plot figure.gif", 2, "does not say which format"),
+        ("--attention elfatt --set rounds=0", 2, "0 rounds measure nothing"),
+        ("--attention elfatt --set seconds=-1", 2, "-1.0 seconds is no duration"),
+        ("--attention elfatt --set plot=figure.gif", 2, "does not say which format"),
+        ("--attention elfatt --set head=2", 2, "setting of attention 'head': did you mean heads"),
+        ("--attention elfatt --set heads", 2, "--set heads has no value"),
+        ("--attention elfatt --set heads=x", 2, "--set heads=x is no whole number"),
+        ("--attention elfatt --set seconds=x", 2, "--set seconds=x is no number"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_measured(cli, no_export, arguments, code, told):
@@ -179,7 +190,7 @@ def test_bad_options_are_refused_before_anything_is_measured(cli, no_export, arg
 def test_an_unwritable_figure_is_refused_before_anything_is_measured(cli, tmp_path, no_export):
     pytest.importorskip("matplotlib", reason="the extra 'report' is not installed")
     (tmp_path / "file").write_text("")
-    result = cli(*TINY, "--plot", tmp_path / "file" / "figure.png")
+    result = cli(*TINY, "--set", f"plot={tmp_path / 'file' / 'figure.png'}")
     assert (result.code, result.out) == (5, "")
     assert "cannot write the figure" in result.err
 
@@ -199,8 +210,8 @@ def test_ctrl_c_shows_what_was_measured_and_exits_130(cli, tmp_path, monkeypatch
 
     monkeypatch.setattr(timing, "interleaved", interleaved)
     path = tmp_path / "figure.svg"
-    result = cli("bench", "--attention", "elfatt,effatt", "--size", "7x7", "--seconds", "600",
-                 "--plot", path)  # fmt: skip
+    result = cli("bench", "--attention", "elfatt,effatt", "--size", "7x7", "--set", "seconds=600",
+                 "--set", f"plot={path}")  # fmt: skip
     assert result.code == 130
     assert sum(line.split()[:2] == ["elfatt", "7x7"] for line in result.out.splitlines()) == 1
     assert "interrupted after 2 rounds: what was measured is shown" in result.err

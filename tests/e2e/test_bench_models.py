@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 
-from elfatt_deploy.artifacts import ParityReport, from_document
+from elfatt_deploy.artifacts import ParityReport, Unavailable, from_document
 from elfatt_deploy.bench import processes, protocol
 from elfatt_deploy.bench.cells import Failed
 from elfatt_deploy.bench.protocol import BenchPlan, Limits, SteadyRule
@@ -103,6 +105,40 @@ def test_torch_runs_a_model_of_the_users_own(program, tmp_path, short):
     assert record["statistics"]["count"] >= 15
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (("--precision", "fp16"), "torch float16 (cpu)"),
+        pytest.param(
+            ("--variant", "compile"),
+            "torch float32 (cpu, compiled)",
+            marks=pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler"),
+        ),
+    ],
+)
+def test_torch_in_half_and_compiled_are_cells_of_their_own(cli, tmp_path, monkeypatch, more, name):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(\n"
+        "        nn.Conv2d(3, 4, 16, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 9))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the worker
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    once = dataclasses.replace(protocol.PLANS["quick"], repetitions=1, sentinel=False)
+    monkeypatch.setitem(protocol.PLANS, "quick", once)
+    results = tmp_path / "runs.jsonl"
+    arguments = ("bench", "--model", "mine:make", "--resolution", "32", "--runner", "torch",
+                 "--quick", "--quiet", "--threads", "1", "--results", results)  # fmt: skip
+    result = cli(*arguments, *more)
+    assert result.code == 0, result.err
+    (record,) = store.read(results).records
+    assert (record.cell.precision, record.proof, record.cell.variant) == (
+        ("fp16", "fp16", "") if more[1] == "fp16" else ("fp32", "fp32", "compile")
+    )
+    assert record.parity.candidate == name
+
+
 def test_a_cell_whose_process_dies_is_one_error_and_the_others_are_shown(cli, bundle, monkeypatch):
     calls = []
 
@@ -167,6 +203,62 @@ def test_ctrl_c_shows_and_stores_whole_repetitions(cli, bundle, tmp_path, monkey
     assert "interrupted after 1 of 2 repetitions" in told
 
 
+@pytest.fixture
+def stopped(cli, bundle, tmp_path, monkeypatch):
+    """Measure two cells, stopped by Ctrl-C; gives the launches of every call from then on."""
+    calls, limit = [], [3]
+
+    def stops(task, tell):
+        calls.append(task)
+        if len(calls) == limit[0]:
+            raise KeyboardInterrupt
+        return processes.run_worker(task, tell)
+
+    real = measuring.bench_models
+    monkeypatch.setattr(
+        "elfatt_deploy.pipeline.bench_models",
+        lambda *args, **more: real(*args, **more, worker=stops),
+    )
+    monkeypatch.setattr(measuring, "git_state", lambda: Unavailable(reason="others write there"))
+    result = cli(*TWICE, "--results", tmp_path / "runs.jsonl")
+    assert result.code == 130
+    assert "the same command again goes on where this one stopped" in result.err
+    calls.clear()
+    limit[0] = 0
+    return calls
+
+
+TWICE = ("bench", "--model", "tiny_elfatt,tiny_elfatt", "--quick", "--threads", "1",
+         "--baseline", "tiny_elfatt")  # fmt: skip
+
+
+def test_the_same_call_again_goes_on_where_it_was_stopped(cli, stopped, tmp_path):
+    result = cli(*TWICE, "--results", tmp_path / "runs.jsonl", "--json", "--quiet")
+    assert result.code == 0, result.err
+    document = json.loads(result.out)
+    assert any("1 of 4 measurements" in n and "were taken over" in n for n in document["notes"])
+    assert len(stopped) == 3 + 2  # and the sentinels
+    assert [len(record["repetitions"]) for record in document["records"]] == [2, 2]
+    assert document["ratios"][0]["time"]["repetitions"] == 1  # the other one is of two sittings
+    assert "measured in 2 sittings" in " ".join(
+        record["protocol"]["note"] for record in document["records"]
+    )
+    stored = store.read(tmp_path / "runs.jsonl")
+    assert [len(record.repetitions) for record in stored.latest.values()] == [2, 2]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_no_resume_and_another_call_measure_all_anew(cli, stopped, tmp_path):
+    results = ("--results", tmp_path / "runs.jsonl", "--quiet")
+    assert cli(*TWICE, *results, "--seed", "1").code == 0
+    assert len(stopped) == 4 + 2
+    assert len(list(tmp_path.glob("*.partial"))) == 1  # that of the call that was stopped
+    stopped.clear()
+    result = cli(*TWICE, *results, "--no-resume", "--json")
+    assert len(stopped) == 4 + 2
+    assert any("were thrown away" in note for note in json.loads(result.out)["notes"])
+
+
 def test_ctrl_c_before_the_first_repetition_stores_nothing(cli, bundle, tmp_path, monkeypatch):
     def stops(task, tell):
         raise KeyboardInterrupt
@@ -192,10 +284,20 @@ def test_ctrl_c_before_the_first_repetition_stores_nothing(cli, bundle, tmp_path
         ("--model cswin_t_elfatt --contract compute/1", 2, "cannot keep compute/1"),
         ("--model cswin_t_elfatt --contract fps", 2, "unknown contract 'fps'"),
         ("--model cswin_t_elfatt --quick --strict", 2, "exclude each other"),
-        ("--model cswin_t_elfatt --rounds 3", 2, "--rounds goes with --attention"),
+        ("--model cswin_t_elfatt --set rounds=3", 2, "--set goes with --attention"),
+        ("--model cswin_t_elfatt --dim 32", 2, "--dim goes with --attention"),
+        ("--model cswin_t_elfatt --no-resume", 2, "--resume and --no-resume go with --results"),
+        ("--model cswin_t_elfatt --runner trt", 2, "--runner trt runs plans"),
+        ("--plan somewhere --runner ort", 2, "--runner ort does not run plans"),
+        ("--plan somewhere --model cswin_t_elfatt --runner trtexec", 2, "exclude each other"),
+        ("--plan somewhere --runner trtexec", 3, "somewhere is no plan of this program"),
+        ("--runner torch --provider tensorrt", 2, "--runner torch does not run on tensorrt"),
+        ("--precision tf32", 2, "ort on cpu has no switch for it"),
+        ("--precision int8", 2, "unknown precision 'int8'"),
+        ("--variant compile", 2, "--variant compile goes with --runner torch"),
+        ("--runner torch --variant fast", 2, "unknown variant 'fast'"),
         ("--model cswin_t_elfatt --batch 0", 2, "--batch 0"),
         ("--model cswin_t_elfatt --threads -1", 2, "--threads -1"),
-        ("--runner torch --precision fp16", 2, "--runner torch runs fp32, not fp16"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_measured(

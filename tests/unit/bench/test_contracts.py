@@ -39,3 +39,33 @@ def test_what_differs_is_said():
 def test_an_unknown_runner_is_refused():
     with pytest.raises(UnknownNameError, match="unknown runner 'onnx'"):
         contracts.differences(contracts.contract("throughput/1"), "onnx", "cpu")
+
+
+@pytest.mark.parametrize("contract", contracts.CONTRACTS)
+def test_trtexec_keeps_every_contract_and_says_how(contract):
+    found = contracts.differences(contracts.contract(contract), "trtexec", "tensorrt")
+    assert len(found) == 2
+    assert ("--exposeDMA" in found[0]) == (contract in ("single-stream/1", "paper/1"))
+
+
+def test_trt_in_process_times_compute_by_events_and_has_one_run_in_flight():
+    (found,) = contracts.differences(contracts.contract("compute/1"), "trt", "tensorrt")
+    assert "GPU events" in found
+    assert "one in flight, not two" in found
+    with pytest.raises(UsageError, match="trt cannot keep throughput/1") as caught:
+        contracts.differences(contracts.contract("throughput/1"), "trt", "tensorrt")
+    assert "--runner trtexec" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("runner", "provider"),
+    [("torch", "tensorrt"), ("trt", "cuda"), ("trtexec", "cpu"), ("ort", "npu")],
+)
+def test_a_runner_runs_on_its_own_providers_alone(runner, provider):
+    with pytest.raises(UsageError, match=f"--runner {runner} does not run on {provider}"):
+        contracts.differences(contracts.contract("single-stream/1"), runner, provider)
+
+
+def test_that_tensorrt_under_onnx_runtime_may_use_tf32_is_said():
+    found = contracts.differences(contracts.contract("single-stream/1"), "ort", "tensorrt")
+    assert any("no switch for TF32" in text for text in found)

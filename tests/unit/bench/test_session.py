@@ -119,3 +119,49 @@ def test_a_planted_slowdown_of_5_percent_is_detected_in_at_least_18_of_20(made_m
 def test_a_planted_speedup_is_detected_too(made_measured):
     ratios = [_ratio(made_measured, seed, 1 / 1.05) for seed in range(TRIES)]
     assert sum(ratio.differs(MARGIN) for ratio in ratios) >= 18
+
+
+def test_a_session_goes_on_where_an_earlier_one_stopped(made_measured):
+    cells, kept = _cells("a", "b"), []
+
+    def first(cell, words):
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+        return made_measured([1.0])
+
+    session.measure(cells, first, repetitions=3, seed=5, sentinel=None, keep=kept.append)
+    ran = []
+
+    def second(cell, words):
+        ran.append(cell.name)
+        return made_measured([2.0])
+
+    found = session.measure(
+        cells, second, repetitions=3, seed=5, sentinel=cells[0], earlier=kept, sitting=1
+    )
+    order = [(r, i) for r, i in session.order_of(2, 3, seed=5)]
+    assert ran == ["a", *(cells[index].name for _, index in order[3:]), "a"]
+    by_visit = {
+        (number, index): one
+        for index, result in enumerate(found.results)
+        for number, one in result.repetitions.items()
+    }
+    assert [by_visit[visit].timed.times_ms for visit in order] == [(1.0,)] * 3 + [(2.0,)] * 3
+    assert [by_visit[visit].sitting for visit in order] == [0] * 3 + [1] * 3
+    assert [by_visit[visit].position for visit in order] == list(range(6))
+    assert all(result.duration_s >= 0 and result.started for result in found.results)
+
+
+def test_a_cell_that_failed_before_is_tried_again(made_measured):
+    cells, kept = _cells("good", "bad"), []
+
+    def first(cell, words):
+        return Failed(reason="killed") if cell.name == "bad" else made_measured([1.0])
+
+    session.measure(cells, first, repetitions=2, seed=0, sentinel=None, keep=kept.append)
+    assert [visit.cell for visit in kept] == [0, 0]
+    found = session.measure(
+        cells, lambda *_: made_measured([1.0]), repetitions=2, seed=0, sentinel=None, earlier=kept
+    )
+    assert [len(result.repetitions) for result in found.results] == [2, 2]
+    assert not any(result.failed for result in found.results)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from elfatt_deploy.errors import SchemaError
-from elfatt_deploy.pipeline.measuring import find_bundle
+from elfatt_deploy.pipeline.lookup import find_bundle
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -47,21 +49,61 @@ def test_without_the_gpu_build_the_message_says_what_to_install(graph, monkeypat
     assert "pip uninstall onnxruntime" in caught.value.hint
 
 
-def test_a_silent_fallback_to_the_cpu_is_refused(graph, monkeypatch):
-    class OnTheCpu:
-        def __init__(self, model, options, providers):
-            self.asked = providers
+class _Session:
+    """A session that falls back to the CPU, and notes what it was asked for."""
 
-        def get_providers(self):
-            return ["CPUExecutionProvider"]
+    asked = None
 
+    def __init__(self, model, options, providers):
+        _Session.asked = providers
+
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def falls_back(monkeypatch):
     available = [provider for provider, _ in PROVIDERS.values()]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", OnTheCpu)
-    runner = OrtRunner(graph, provider="cuda")
-    with pytest.raises(RunnerError, match="fell back to CPUExecutionProvider") as caught, runner:
+    monkeypatch.setattr(onnxruntime, "InferenceSession", _Session)
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"), [("cuda", "no usable device$"), ("tensorrt", "or no TensorRT of its ver")]
+)
+def test_a_silent_fallback_to_the_cpu_is_refused(graph, falls_back, provider, told):
+    runner = OrtRunner(graph, provider=provider)
+    with (
+        pytest.raises(RunnerError, match="fell back to CPUExecutionProvider") as caught,
+        runner,
+    ):
         pass
+    assert re.search(told, caught.value.message)
     assert "nvidia-smi" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("provider", "tf32", "asked"),
+    [
+        ("cuda", False, [("CUDAExecutionProvider", {"use_tf32": "0"})]),
+        ("cuda", True, [("CUDAExecutionProvider", {"use_tf32": "1"})]),
+        (
+            "tensorrt",
+            False,
+            [("TensorrtExecutionProvider", {}), ("CUDAExecutionProvider", {"use_tf32": "0"})],
+        ),
+    ],
+)
+def test_what_a_provider_leaves_goes_to_the_next_and_tf32_is_off_unless_asked_for(
+    graph, falls_back, provider, tf32, asked
+):
+    with (
+        pytest.raises(RunnerError, match="fell back"),
+        OrtRunner(graph, provider=provider, tf32=tf32),
+    ):
+        pass
+    assert _Session.asked == [*asked, ("CPUExecutionProvider", {})]
+    assert PROVIDERS["cuda"][1] == {"use_tf32": "0"}
 
 
 @pytest.mark.parametrize("model", [b"", b"no graph", "/nowhere/model.onnx"])

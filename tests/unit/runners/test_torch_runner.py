@@ -121,15 +121,47 @@ def test_without_a_device_the_message_says_so(net, monkeypatch):
         TorchRunner(net, device="cud")
 
 
-def test_tf32_is_off_while_it_is_open_on_a_gpu_only(net, monkeypatch):
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True)])
+@pytest.mark.parametrize("before", [False, True])
+def test_tf32_is_on_only_where_it_is_asked_for(net, monkeypatch, precision, allowed, before):
     """Without a GPU: the copy is kept on the CPU, all else is as on one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with TorchRunner(net, device="cuda"):
-        assert not torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    with TorchRunner(net, device="cuda", precision=precision):
+        assert torch.backends.cudnn.allow_tf32 == allowed
+        assert torch.backends.cuda.matmul.allow_tf32 == allowed
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_fp16_runs_in_half_and_gives_float32(net):
+    seen = []
+    net.register_forward_hook(lambda module, given, out: seen.append((given[0].dtype, out.dtype)))
+    with TorchRunner(net) as runner, TorchRunner(net, precision="fp16") as half:
+        expected = runner.infer({"images": IMAGES})["logits"]
+        found = half.infer({"images": IMAGES})["logits"]
+    assert seen == [(torch.float32,) * 2, (torch.float16,) * 2]
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - expected).max() < 1e-2
+    assert half.name == "torch float16 (cpu)"
+    assert net.fc.weight.dtype == torch.float32
+    with pytest.raises(UnknownNameError, match="unknown precision of torch 'int8'"):
+        TorchRunner(net, precision="int8")
+
+
+def test_compile_is_asked_for_the_copy_and_its_result_runs(net, monkeypatch):
+    compiled = []
+
+    def compile_(module):
+        compiled.append(module)
+        return lambda images: module(images) + 1
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    with TorchRunner(net) as plain, TorchRunner(net, compiled=True) as runner:
+        expected = plain.infer({"images": IMAGES})["logits"] + 1
+        np.testing.assert_allclose(runner.infer({"images": IMAGES})["logits"], expected, rtol=1e-6)
+    assert runner.name == "torch float32 (cpu, compiled)"
+    assert compiled[0] is not net
 
 
 @pytest.mark.gpu
