@@ -1,0 +1,1 @@
+"""The report: our records beside what the paper published."""
