@@ -78,3 +78,23 @@ def as_printed(value: float, printed: str) -> str:
 def size(height: int, width: int) -> str:
     """Return an input size: `224`, or `224x320` (rows x columns)."""
     return str(height) if height == width else f"{height}x{width}"
+
+
+def watts(value_w: float) -> str:
+    """Return a power to a hundredth of a watt: `14.87`."""
+    return f"{value_w:.2f}"
+
+
+def millijoules(value_mj: float) -> str:
+    """Return an energy to four significant digits, no finer than a hundredth: `41.30`."""
+    return _four_digits(value_mj, 2)
+
+
+def degrees(value_c: float) -> str:
+    """Return a temperature in degrees Celsius: `48.5`."""
+    return f"{value_c:.1f}"
+
+
+def megahertz(value_hz: float) -> str:
+    """Return a clock in MHz: `1300.5`."""
+    return f"{value_hz / 1e6:g}"

@@ -80,7 +80,7 @@ _DF = """\
 # df of a simulated board: the room that the fault disk-full leaves
 said=",${ENVIRONMENT:-},$(cat {faults} 2>/dev/null)"
 case $said in
-*[,\"]disk-full[,:\"]*)
+*[,\\"]disk-full[,:\\"]*)
     room=${said#*disk-full}
     room=${room#:}
     room=${room%%[!0-9]*}

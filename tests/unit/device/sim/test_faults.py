@@ -4,6 +4,7 @@ import pytest
 
 from elfatt_deploy.device import probes
 from elfatt_deploy.device.sim import faults
+from elfatt_deploy.device.sim.board import SimulatedBoard
 from elfatt_deploy.engine import trtexec as builder
 from elfatt_deploy.engine.config import BuildConfig
 from elfatt_deploy.errors import (
@@ -210,3 +211,13 @@ def test_no_trtexec(make_board, say, monkeypatch):
     assert say(board, "trtexec", "--help")[0] == 0
     monkeypatch.setenv("ELFATT_DEPLOY_SIM_FAULTS", "no-trtexec")
     assert say(board, "trtexec", "--help")[0] == 127
+
+
+def test_a_board_without_the_fault_has_the_room_of_this_machine(tmp_path):
+    found = SimulatedBoard("nano", tmp_path / "nano")
+    with found.open() as transport:
+        lines = transport.run(("df", "-Pk", "/")).stdout.splitlines()
+        assert int(lines[-1].split()[3]) > 0
+        found.set_faults(("disk-full:7",))
+        lines = transport.run(("df", "-Pk", "/")).stdout.splitlines()
+        assert int(lines[-1].split()[3]) == 7 * 1024
