@@ -9,12 +9,25 @@ from typing import Annotated
 import typer
 
 from elfatt_deploy import __version__
-from elfatt_deploy.cli import bench, build, check, compare, doctor, export, models, results
+from elfatt_deploy.cli import (
+    bench,
+    build,
+    check,
+    compare,
+    device,
+    doctor,
+    export,
+    models,
+    predict,
+    restore,
+    results,
+    sweep,
+)
 from elfatt_deploy.cli import eval as evaluate
 
 app = typer.Typer(
     name="elfatt-deploy",
-    help="Efficient-attention vision transformers from PyTorch to verified ONNX bundles.",
+    help="Efficient-attention vision transformers from PyTorch to measured TensorRT plans.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -25,8 +38,12 @@ app.command("check")(check.command)
 app.command("build")(build.command)
 app.command("eval")(evaluate.command)
 app.command("bench")(bench.command)
+app.command("sweep")(sweep.command)
 app.add_typer(results.app, name="results")
+app.add_typer(device.app, name="device")
 app.command("compare")(compare.command)
+app.command("restore")(restore.command)
+app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
 
 

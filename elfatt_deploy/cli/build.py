@@ -24,7 +24,8 @@ _SHOWN_WARNINGS = 5
 def command(
     bundle: Annotated[Path, typer.Argument(help="Folder that 'export' wrote.")],
     device: Annotated[
-        str, typer.Option("--device", help="Where to build: local, the only one of this version.")
+        str,
+        typer.Option("--device", help="Where to build: local, ssh://user@board or sim:BOARD."),
     ] = "local",
     builder: Annotated[
         str,
@@ -77,18 +78,19 @@ def command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Build a bundle's TensorRT plan on this machine, the one that will run it.
+    """Build a bundle's TensorRT plan on the machine that will run it.
 
-    A plan runs on the GPU and the TensorRT that built it and no other. It is called FP16 only
-    where its layers show it; otherwise the record says fp16-unproven. Exit code 1 where they show
-    another precision than the one asked for.
+    On a board its own trtexec builds, and the plan is brought here; nothing of ours is installed
+    there. A plan runs on the GPU and the TensorRT that built it and no other. It is called FP16
+    only where its layers show it; otherwise the record says fp16-unproven. Exit code 1 where they
+    show another precision than the one asked for.
     """
-    from elfatt_deploy.pipeline import building  # numpy: not on the way to --help
+    from elfatt_deploy.pipeline import board_building, building  # numpy: not on the way to --help
 
-    if device != "local":
+    if device != "local" and builder == "tensorrt":
         raise UsageError(
-            f"--device {device}: this version builds on the machine it runs on",
-            hint="copy the bundle to the board and run 'elfatt-deploy build' there",
+            f"--builder tensorrt runs in this process, not on {device}",
+            hint="leave --builder away: a board builds by its trtexec",
         )
     request = building.BuildRequest(
         bundle=bundle,
@@ -101,7 +103,10 @@ def command(
         output=out,
     )
     with output.progress(quiet) as progress:
-        plan = building.build_bundle(request, progress)
+        if device == "local":
+            plan = building.build_bundle(request, progress)
+        else:
+            plan = board_building.build_on_device(device, request, progress)
     if json:
         output.show_json("build", {"plan": str(plan.path), "manifest": to_document(plan.manifest)})
     else:

@@ -21,11 +21,11 @@ _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "PIL": (("pillow",), "export, eval: reading images"),
     "skimage": (("scikit-image",), "export without --images: sample photographs"),
     "timm": (("timm",), "export --model timm/NAME"),
-    "tensorrt_rtx": (("tensorrt-rtx",), "no verb of this version"),
+    "tensorrt_rtx": (("tensorrt-rtx",), "power samples of its service (from Python: JtopSampler)"),
     "tensorrt": (("tensorrt",), "build: in process"),
-    "cuda": (("cuda-python",), "no verb of this version"),
-    "pycuda": (("pycuda",), "no verb of this version"),
-    "jtop": (("jetson-stats",), "no verb of this version"),
+    "cuda": (("cuda-python",), "power samples of its service (from Python: JtopSampler)"),
+    "pycuda": (("pycuda",), "power samples of its service (from Python: JtopSampler)"),
+    "jtop": (("jetson-stats",), "power samples of its service (from Python: JtopSampler)"),
     "matplotlib": (("matplotlib",), "bench --plot"),
 }
 _TIMEOUT_S = 60

@@ -40,6 +40,7 @@ class PlanManifest:
         bundle_sha256: digest of the bundle's manifest.
         tensorrt: version that built it, and alone can load it.
         device: the GPU.
+        simulated: whether an emulated board built it: no real one can run it.
         precision: what was asked for.
         proof: what the layer information shows: a word of `proof.Verdict`.
         evidence: what that word rests on.
@@ -66,6 +67,7 @@ class PlanManifest:
     bundle_sha256: str
     tensorrt: str
     device: BuildDevice
+    simulated: bool = False
     precision: str
     proof: str
     evidence: PrecisionProof | None = None

@@ -97,7 +97,7 @@ def build(
             raise InputFileError(f"there is no file {path}")
     memory_bytes = device.memory_bytes if device else _SMALLEST_BOARD_BYTES
     forecast = memory.forecast(memory_bytes, model.stat().st_size, config.workspace_bytes)
-    program, version = _find(transport, trtexec)
+    program, version = find_program(transport, trtexec)
     with transport.temporary_folder() as there:
         request = _Request(
             config=config,
@@ -114,8 +114,18 @@ def build(
         return _attempts(request, forecast.workspace_bytes, folder)
 
 
-def _find(transport: Transport, trtexec: str) -> tuple[str, str]:
-    """Return the program and its TensorRT version, which its help begins with."""
+def find_program(transport: Transport, trtexec: str = "trtexec") -> tuple[str, str]:
+    """Return the program and its TensorRT version, which its help begins with.
+
+    Args:
+        transport: the machine.
+        trtexec: the program there; by its bare name it is also looked for where JetPack puts it.
+
+    Raises:
+        CommandError: there is no such program, or it cannot be run.
+        CommandTimeout: it does not answer.
+        EngineError: it names no version.
+    """
     names = (trtexec, JETPACK_PROGRAM) if trtexec == "trtexec" else (trtexec,)
     for name in names:
         try:

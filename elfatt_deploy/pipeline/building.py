@@ -87,15 +87,15 @@ def build_bundle(request: BuildRequest, progress: Progress = silent) -> Plan:
     config = config_of(bundle, request)
     method, command = find_builder(request.builder)
     parent = request.output / bundle.path.name if request.output else bundle.path
-    with _work_folder(parent) as folder:
+    with work_folder(parent) as folder:
         if method == "tensorrt":
             built = _in_process(bundle, config, folder, progress)
         else:
             built = _by_trtexec(bundle, config, folder, command, progress)
         progress("proving the precision")
-        plans.write_manifest(folder, _manifest(bundle, config, built))
+        plans.write_manifest(folder, manifest_of(bundle, config, built))
         name = plans.folder_name(built.tensorrt, built.device, config.precision, config.profile)
-        _replace(parent / name, folder)
+        put_in_place(parent / name, folder)
     return plans.read_plan(parent / name)
 
 
@@ -192,11 +192,11 @@ def find_builder(asked: str) -> tuple[str, str]:
 def _in_process(bundle: Bundle, config: BuildConfig, folder: Path, progress: Progress) -> BuiltPlan:
     device = gpu.present()
     version = str(optional.load("tensorrt").__version__)
-    config = _with_cache(config, version, device)
+    config = with_cache(config, version, device)
     return builder.build(bundle.model_path, config, folder, progress, device=device)
 
 
-def _with_cache(config: BuildConfig, version: str, device: BuildDevice) -> BuildConfig:
+def with_cache(config: BuildConfig, version: str, device: BuildDevice) -> BuildConfig:
     """Turn the folder of timing caches into the file for this TensorRT, GPU and typing."""
     if config.timing_cache is None:
         return config
@@ -226,7 +226,7 @@ def _by_trtexec(
         if device is not None and config.timing_cache is not None:
             told = transport.run((command, "--help"), timeout_s=_ASK_TIMEOUT_S)
             version = version_from_banner(told.stdout + told.stderr) or "unknown"
-            config = _with_cache(config, version, device)
+            config = with_cache(config, version, device)
         return trtexec.build(
             bundle.model_path,
             config,
@@ -256,7 +256,10 @@ def _warnings(bundle: Bundle, config: BuildConfig, built: BuiltPlan) -> tuple[st
     return built.warnings
 
 
-def _manifest(bundle: Bundle, config: BuildConfig, built: BuiltPlan) -> PlanManifest:
+def manifest_of(
+    bundle: Bundle, config: BuildConfig, built: BuiltPlan, *, simulated: bool = False
+) -> PlanManifest:
+    """Return the manifest of what was built, its precision judged by its layers."""
     evidence = _proof(bundle, config, built)
     model_digest, bundle_digest = plans.bundle_digests(bundle)
     files = [built.plan, *([built.layers] if built.layers else [])]
@@ -269,6 +272,7 @@ def _manifest(bundle: Bundle, config: BuildConfig, built: BuiltPlan) -> PlanMani
         bundle_sha256=bundle_digest,
         tensorrt=built.tensorrt,
         device=built.device,
+        simulated=simulated,
         precision=config.precision,
         proof=evidence.verdict,
         evidence=evidence,
@@ -287,7 +291,7 @@ def _manifest(bundle: Bundle, config: BuildConfig, built: BuiltPlan) -> PlanMani
 
 
 @contextmanager
-def _work_folder(parent: Path) -> Iterator[Path]:
+def work_folder(parent: Path) -> Iterator[Path]:
     """Give a folder in `parent` that is gone afterwards, unless it was renamed.
 
     Raises:
@@ -308,7 +312,7 @@ def _work_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _replace(final: Path, work: Path) -> None:
+def put_in_place(final: Path, work: Path) -> None:
     """Put `work` in the place of an older plan's folder; what is no such folder is left alone.
 
     Raises:

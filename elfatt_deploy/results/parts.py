@@ -299,6 +299,7 @@ class PowerSummary:
         energy_mj: of all timed runs.
         energy_mj_per_image: the same for one image.
         sampler_overhead: share by which a repetition without sampler was faster.
+        hottest_c: the highest temperature of any sensor meanwhile.
     """
 
     sampler: str
@@ -313,6 +314,7 @@ class PowerSummary:
     energy_mj: float | Unavailable
     energy_mj_per_image: float | Unavailable
     sampler_overhead: float | Unavailable
+    hottest_c: float | Unavailable = Unavailable(reason="it was not sampled")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import typer.main
 
+import elfatt_deploy
 from elfatt_deploy import optional
 from elfatt_deploy.cli.app import app
 
 VERBS = tuple(typer.main.get_command(app).commands)
 
-#: what a board without torch runs
-TORCH_FREE = (
-    "artifacts", "errors", "golden", "optional", "pipeline", "preprocessing", "recipes", "units",
-    "bench.attention", "bench.attention_report", "bench.machine", "bench.plot",
-    "bench.cells", "bench.contracts", "bench.doubts", "bench.machine_state", "bench.processes",
-    "bench.protocol", "bench.session", "bench.worker", "pipeline.measuring",
-    "pipeline.run_records",
-    "bench.stability", "bench.stats", "bench.timing", "cli.app",
-    "engine.builder", "engine.dialects", "engine.gpu", "engine.layers", "engine.memory",
-    "engine.messages", "engine.network", "engine.plan", "engine.proof", "engine.rtx",
-    "engine.trtexec", "engine.trtexec_command", "engine.trtexec_log", "pipeline.building",
-    "precision.guard", "precision.local_error", "runners.cuda", "runners.emulation",
-    "runners.trt_runner", "transport.base", "transport.local",
-    "evaluation.accuracy", "evaluation.evaluate", "evaluation.imagefolder",
-    "evaluation.loading", "evaluation.log", "evaluation.plan", "evaluation.records",
-    "evaluation.reference", "evaluation.subject", "evaluation.tally", "graph.lint",
-    "graph.adopt", "graph.simplify", "graph.summary", "models.config", "models.download",
-    "models.own", "models.pretrained", "models.registry", "models.seeded", "models.settings",
-    "models.spec", "parity.compare", "parity.locate", "parity.metrics",
-    "parity.tolerance", "results.compare", "results.conditions", "results.making", "results.parts",
-    "results.schema", "results.store", "results.tabular",
-    "runners.base", "runners.ort_runner", "runners.torch_runner",
+PACKAGE = Path(elfatt_deploy.__file__).parent
+#: what needs torch to be imported; a board without it runs all the rest
+TORCH = (
+    "export.", "models.attention.", "models.backbones.", "models.checkpoints", "models.counting",
+    "models.keys", "models.resizing", "models.weights", "predict.counting",
 )  # fmt: skip
+TORCH_FREE = tuple(
+    name
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.stem not in ("__init__", "__main__")
+    and not (name := ".".join(path.relative_to(PACKAGE).with_suffix("").parts)).startswith(TORCH)
+)
 
 
 def test_the_verbs_are_those_of_this_version():
     assert VERBS == (
-        "models", "export", "check", "build", "eval", "bench", "compare", "doctor", "results",
+        "models", "export", "check", "build", "eval", "bench", "sweep", "compare", "restore",
+        "predict", "doctor", "results", "device",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 STAGES = (
     "models", "export", "graph", "engine", "runners", "parity", "precision", "evaluation", "device",
-    "bench", "results", "report",
+    "bench", "results", "predict", "report",
 )  # fmt: skip
 SHARED = (
     "", "artifacts", "bundles", "errors", "golden", "optional", "preprocessing", "recipes",
@@ -27,7 +27,7 @@ OPTIONAL = {
 TORCH = (
     "models/attention/", "models/backbones/", "models/checkpoints.py", "models/counting.py",
     "models/keys.py", "models/own.py", "models/resizing.py", "models/seeded.py",
-    "models/weights.py", "export/",
+    "models/weights.py", "export/", "predict/counting.py",
 )  # fmt: skip
 
 

@@ -1,0 +1,292 @@
+"""measure_cell: plan on the board -> parity -> repetitions under the sampler -> a run record."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from elfatt_deploy import units
+from elfatt_deploy.artifacts import GOLDEN_FILE, Bundle, ParityReport, Unavailable
+from elfatt_deploy.bench import contracts, session
+from elfatt_deploy.bench.protocol import BenchPlan
+from elfatt_deploy.bench.sweep import SweepCell
+from elfatt_deploy.device import probes
+from elfatt_deploy.device.records import Snapshot
+from elfatt_deploy.device.trace import Trace
+from elfatt_deploy.engine import dialects, trtexec_outputs, trtexec_run, trtexec_times
+from elfatt_deploy.engine.config import BatchProfile
+from elfatt_deploy.engine.plan import Plan
+from elfatt_deploy.engine.trtexec_run import RunLength, RunPlaces
+from elfatt_deploy.engine.trtexec_times import TrtexecTimes
+from elfatt_deploy.errors import BusyError, ConnectError, DeviceError, EngineError, PlanMismatch
+from elfatt_deploy.golden import read_golden
+from elfatt_deploy.parity import compare
+from elfatt_deploy.parity.tolerance import tolerance
+from elfatt_deploy.pipeline import board_building, board_power, board_records
+from elfatt_deploy.pipeline.board_building import Builder
+from elfatt_deploy.pipeline.board_run import BoardRun, Stamping, plan_digest
+from elfatt_deploy.pipeline.building import BuildRequest
+from elfatt_deploy.pipeline.records import Progress
+from elfatt_deploy.results.schema import RunRecord
+
+if TYPE_CHECKING:
+    from elfatt_deploy.pipeline.sweeping import SweepRequest
+
+#: inferences that begin in this time are no samples; trtexec's own default is 200 ms
+_WARM_UP_MS = {"quick": 500, "default": 2000, "strict": 10_000}
+#: for loading the plan, and for a last inference that takes long
+_MARGIN_S = 600.0
+#: ONNX file and plan are about of one size; the rest is for inputs, times and layer information
+_ROOM = 3
+#: the line after which trtexec's clock begins
+_STARTED = "Starting inference"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BoardRepetition:
+    """One run of trtexec.
+
+    Args:
+        times: of its inferences.
+        began_s: uptime of the board at the first timed inference; Unavailable where the output
+            does not tell.
+        ended_s: the same at the end of the last one.
+        graph: whether the launch was by a CUDA graph, where it was asked for.
+    """
+
+    times: TrtexecTimes
+    began_s: float | Unavailable
+    ended_s: float | Unavailable
+    graph: bool
+
+
+def measure_cell(
+    run: BoardRun, request: SweepRequest, cell: SweepCell, bundle: Bundle, progress: Progress
+) -> RunRecord:
+    """Measure one cell in the power mode that the board is in; a failure is a record, too.
+
+    Raises:
+        ConnectError: the connection was lost.
+        BusyError: somebody else took the board.
+    """
+    started, began = session.now(), time.monotonic()
+    run.transport.commands.clear()
+    before = probes.snapshot(run.transport)
+    batch = batch_of(request, bundle)
+    found = board_records.CellFindings(started=started)
+    try:
+        _check_room(run, before, bundle)
+        _measure(run, request, cell, bundle, batch, found, progress)
+    except (ConnectError, BusyError):
+        raise
+    except (EngineError, DeviceError) as error:
+        found.failed = Unavailable(reason=str(error).replace("\n  next:", "; next:"))
+    found.duration_s = time.monotonic() - began
+    return board_records.record(
+        run, request, cell, bundle, batch, found, before, probes.snapshot(run.transport)
+    )
+
+
+def _check_room(run: BoardRun, before: Snapshot, bundle: Bundle) -> None:
+    """Refuse a board whose disk will be full before the plan is there.
+
+    Raises:
+        DeviceError: it will.
+    """
+    need = _ROOM * bundle.model_path.stat().st_size
+    if not run.pushed and isinstance(before.disk_free_bytes, int) and before.disk_free_bytes < need:
+        raise DeviceError(
+            f"{run.transport.name} has {units.mebibytes(before.disk_free_bytes)} MiB free for "
+            f"{before.work_folder}, and the ONNX file, the plan and its inputs need about "
+            f"{units.mebibytes(need)} MiB",
+            hint="make room there",
+        )
+
+
+def batch_of(request: SweepRequest, bundle: Bundle) -> int:
+    """Return the images in a run: the bundle's own, or the recipe's where that is open."""
+    stored = bundle.manifest.batch
+    return request.recipe.batch if isinstance(stored, str) else stored
+
+
+def build_request(bundle: Bundle, precision: str, batch: int) -> BuildRequest:
+    """Return how the plan of a cell is built: a dynamic bundle for this batch alone."""
+    dynamic = isinstance(bundle.manifest.batch, str)
+    profile = BatchProfile(smallest=batch, best=batch, largest=batch) if dynamic else None
+    return BuildRequest(bundle=bundle.path, precision=precision, profile=profile)
+
+
+def _measure(
+    run: BoardRun,
+    request: SweepRequest,
+    cell: SweepCell,
+    bundle: Bundle,
+    batch: int,
+    found: board_records.CellFindings,
+    progress: Progress,
+) -> None:
+    """Fill the findings of one cell."""
+    asked = build_request(bundle, cell.precision, batch)
+    plan = board_building.plan_on_board(run.builder, asked, progress)
+    try:
+        parity = _parity(run, plan, bundle, batch, progress)
+    except PlanMismatch:  # of a board that was flashed anew, say
+        progress("the plan is refused: building it again")
+        plan = board_building.build_on_board(run.builder, asked, progress)
+        parity = _parity(run, plan, bundle, batch, progress)
+    found.plan, found.parity = plan, parity
+    if not parity.passed:
+        row = max(parity.rows, key=lambda row: row.max_abs)
+        found.failed = Unavailable(
+            reason=f"parity failed at batch {batch}: max error {row.max_abs:.1e}, relative L2 "
+            f"{row.relative_l2:.1e}; it was not timed"
+        )
+        return
+    remote = run.push_plan(plan)
+    command = timing_command(
+        run.builder,
+        cell.contract,
+        RunPlaces(program=run.builder.program, plan=remote, times=f"{run.work}/times.json"),
+        request.plan,
+        _shape(plan, bundle, batch),
+    )
+    found.command = command
+    with board_power.watched(run, request.rate_hz, request.plan.name) as watch:
+        for number in range(request.plan.repetitions):
+            progress(f"repetition {number + 1}/{request.plan.repetitions}{watch.words()}")
+            found.repetitions.append(_repetition(run, plan, command, request.plan))
+    found.trace = watch.trace
+    if isinstance(found.trace, Trace) and request.plan.name != "quick":
+        progress("once more without the sampler")
+        found.unwatched = _repetition(run, plan, command, request.plan)
+
+
+def _shape(plan: Plan, bundle: Bundle, batch: int) -> tuple[int, ...] | None:
+    if plan.manifest.profile is None:
+        return None
+    recipe = bundle.manifest.preprocessing
+    return (batch, 3, recipe.height, recipe.width)
+
+
+def timing_command(
+    builder: Builder,
+    contract: str,
+    places: RunPlaces,
+    length: BenchPlan,
+    shape: tuple[int, ...] | None,
+) -> tuple[str, ...]:
+    """Return the command of one repetition.
+
+    Args:
+        builder: the board's trtexec.
+        contract: the timing contract.
+        places: program and files.
+        length: how long a cell is measured.
+        shape: of the images, where the plan has a dynamic batch.
+    """
+    exact = contracts.contract(contract).runs
+    enough = length.limits.enough
+    return trtexec_run.run_command(
+        dialects.dialect_of(builder.tensorrt),
+        contract,
+        places,
+        RunLength(
+            warm_up_ms=_WARM_UP_MS[length.name],
+            duration_s=0.0 if exact else enough.seconds,
+            iterations=exact or enough.rounds,
+        ),
+        shape,
+    )
+
+
+def _repetition(
+    run: BoardRun, plan: Plan, command: tuple[str, ...], length: BenchPlan
+) -> BoardRepetition:
+    """Run trtexec once, and read its times.
+
+    Raises:
+        EngineError: it fails, or its times cannot be read.
+        DeviceError: it cannot be run.
+    """
+    stamping = Stamping(run.transport)
+    version = run.builder.tensorrt
+    log = trtexec_run.run(
+        stamping, command, version, timeout_s=length.limits.most_seconds + _MARGIN_S
+    )
+    warm_up = _WARM_UP_MS[length.name]
+    origin = f"the times of trtexec on {run.transport.name}"
+    times = trtexec_times.parse_times(
+        run.transport.read_text(f"{run.work}/times.json"),
+        warm_up_ms=warm_up,
+        with_warm_up=dialects.dialect_of(version).times_with_warm_up,
+        origin=origin,
+    )
+    if log.summary is not None:
+        trtexec_times.check_summary(times, log.summary, origin)
+    zero = stamping.last.stamp_of(_STARTED) if stamping.last is not None else None
+    absent = Unavailable(reason="trtexec did not say when it started")
+    return BoardRepetition(
+        times=times,
+        began_s=absent if zero is None else zero + times.start_ms[0] / 1e3,
+        ended_s=absent if zero is None else zero + max(times.end_ms) / 1e3,
+        graph=trtexec_run.graph_was_used(log),
+    )
+
+
+def _parity(
+    run: BoardRun, plan: Plan, bundle: Bundle, batch: int, progress: Progress
+) -> ParityReport:
+    """Hold the logits of a plan on the board against the golden ones, once for each plan.
+
+    Raises:
+        PlanMismatch: the board does not load the plan.
+        EngineError: trtexec fails, or gives no logits.
+        DeviceError: it cannot be run.
+    """
+    key = (plan_digest(plan), batch)
+    if key in run.parity:
+        return run.parity[key]
+    progress("comparing its logits with the golden ones")
+    golden = read_golden(bundle.path / GOLDEN_FILE)
+    chosen = np.resize(np.arange(len(golden.images)), batch)
+    places = RunPlaces(
+        program=run.builder.program,
+        plan=run.push_plan(plan),
+        inputs=f"{run.work}/images.bin",
+        outputs=f"{run.work}/logits.json",
+    )
+    with tempfile.TemporaryDirectory(prefix="elfatt-deploy-") as folder:
+        local = Path(folder) / "images.bin"
+        trtexec_outputs.write_input(local, np.ascontiguousarray(golden.images[chosen]))
+        run.transport.push(local, places.inputs)
+    command = trtexec_run.parity_command(
+        dialects.dialect_of(run.builder.tensorrt), places, _shape(plan, bundle, batch)
+    )
+    trtexec_run.run(run.transport, command, run.builder.tensorrt, timeout_s=_MARGIN_S)
+    outputs = trtexec_outputs.parse_outputs(
+        run.transport.read_text(places.outputs), f"the outputs of trtexec on {run.transport.name}"
+    )
+    if "logits" not in outputs:
+        raise EngineError(f"the plan gives {', '.join(outputs) or 'nothing'}, and no 'logits'")
+    allowed = tolerance(plan.manifest.precision)
+    row = compare.parity_row(
+        "+".join(dict.fromkeys(golden.sets)),
+        batch,
+        len(set(chosen.tolist())),
+        golden.logits[chosen],
+        outputs["logits"],
+        allowed,
+    )
+    report = ParityReport(
+        reference=golden.reference,
+        candidate=f"TensorRT {run.builder.tensorrt} on {run.transport.name}",
+        tolerance=allowed,
+        rows=(row,),
+    )
+    run.parity[key] = report
+    return report
