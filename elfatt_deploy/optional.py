@@ -30,6 +30,7 @@ EXTRA_OF = {
     "tensorrt": "trt",
     "cuda": "trt",
     "jtop": "jetson",
+    "jinja2": "report",
     "matplotlib": "report",
 }
 #: packages that no extra brings, and what must be known to install them

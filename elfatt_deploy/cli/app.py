@@ -19,6 +19,7 @@ from elfatt_deploy.cli import (
     export,
     models,
     predict,
+    report,
     restore,
     results,
     sweep,
@@ -44,6 +45,7 @@ app.add_typer(device.app, name="device")
 app.command("compare")(compare.command)
 app.command("restore")(restore.command)
 app.command("predict")(predict.command)
+app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 
 

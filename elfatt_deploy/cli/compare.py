@@ -43,6 +43,10 @@ def command(
         str | None,
         typer.Option("--markdown", metavar="FILE", help="Write a summary; - is stdout."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write an interactive page of one file."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -62,6 +66,10 @@ def command(
     report = compare(store.read(a), store.read(b), limit=limit, allowed=allow or (), seed=seed)
     if markdown is not None:
         results.write(tabular.markdown(report, str(a), str(b)), markdown)
+    if html is not None:
+        from elfatt_deploy.pipeline import reporting
+
+        reporting.write_whole(html, reporting.comparison_page(report, str(a), str(b)))
     if json:
         output.show_json("compare", _document(report))
     elif markdown != "-":

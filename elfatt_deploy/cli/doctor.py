@@ -21,12 +21,13 @@ _PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "PIL": (("pillow",), "export, eval: reading images"),
     "skimage": (("scikit-image",), "export without --images: sample photographs"),
     "timm": (("timm",), "export --model timm/NAME"),
-    "tensorrt_rtx": (("tensorrt-rtx",), "power samples of its service (from Python: JtopSampler)"),
+    "tensorrt_rtx": (("tensorrt-rtx",), "check --builder rtx"),
     "tensorrt": (("tensorrt",), "build: in process"),
-    "cuda": (("cuda-python",), "power samples of its service (from Python: JtopSampler)"),
-    "pycuda": (("pycuda",), "power samples of its service (from Python: JtopSampler)"),
+    "cuda": (("cuda-python",), "bench --plan, check --plan: in process"),
+    "pycuda": (("pycuda",), "the same, in place of cuda-python"),
     "jtop": (("jetson-stats",), "power samples of its service (from Python: JtopSampler)"),
-    "matplotlib": (("matplotlib",), "bench --plot"),
+    "jinja2": (("jinja2",), "report: the HTML page"),
+    "matplotlib": (("matplotlib",), "bench --attention --set plot=FILE, report: pictures"),
 }
 _TIMEOUT_S = 60
 

@@ -6,6 +6,9 @@ build_bundle                   building.py    bundle -> plan, proof of its preci
 evaluate_bundle                evaluating.py  labelled images -> accuracy, agreement
 bench_attention                benching.py    attention alone -> times
 bench_models                   measuring.py   bundles -> interleaved processes -> run records
+sweep, rehearse                sweeping.py    recipe -> cells of a board, mode by mode -> records
+predict                        predicting.py  counted kernels, board files -> predicted run records
+make, write                    reporting.py   run records -> tables, figures, one page
 """
 
 from elfatt_deploy.pipeline.benching import bench_attention

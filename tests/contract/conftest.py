@@ -10,7 +10,10 @@ import sys
 import pytest
 
 #: every optional package that the verbs of this version can need
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxslim", "PIL", "skimage", "safetensors")
+HEAVY = (
+    "torch", "onnx", "onnxruntime", "onnxslim", "PIL", "skimage", "safetensors", "jinja2",
+    "matplotlib",
+)  # fmt: skip
 
 _BLOCK = """
 import sys

@@ -32,7 +32,7 @@ TORCH_FREE = tuple(
 def test_the_verbs_are_those_of_this_version():
     assert VERBS == (
         "models", "export", "check", "build", "eval", "bench", "sweep", "compare", "restore",
-        "predict", "doctor", "results", "device",
+        "predict", "report", "doctor", "results", "device",
     )  # fmt: skip
 
 

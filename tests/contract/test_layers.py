@@ -22,7 +22,7 @@ SHARED = (
 )  # fmt: skip
 OPTIONAL = {
     "onnx", "onnxruntime", "onnxslim", "PIL", "skimage", "safetensors",
-    "tensorrt", "tensorrt_rtx", "pycuda", "jtop", "matplotlib",
+    "tensorrt", "tensorrt_rtx", "pycuda", "jtop", "jinja2", "matplotlib",
 }  # fmt: skip
 TORCH = (
     "models/attention/", "models/backbones/", "models/checkpoints.py", "models/counting.py",
