@@ -24,7 +24,7 @@ from elfatt_deploy.engine.config import (
 from elfatt_deploy.engine.dialects import Dialect, dialect_of, version_from_banner
 from elfatt_deploy.engine.messages import Progress
 from elfatt_deploy.engine.trtexec_command import Places, build_command
-from elfatt_deploy.engine.trtexec_log import TrtexecLog, parse_log
+from elfatt_deploy.engine.trtexec_log import TrtexecLog, parse_log, why
 from elfatt_deploy.errors import CommandError, CommandTimeout, EngineError, InputFileError
 from elfatt_deploy.transport.base import CommandResult, Transport
 
@@ -282,23 +282,11 @@ def _judge(request: _Request, result: CommandResult, log: TrtexecLog) -> None:
     if ran_out or result.status == _KILLED:
         raise _OutOfMemory(log.out_of_memory or "trtexec was killed")
     raise EngineError(
-        f"trtexec on {request.transport.name} made no plan: {_why(result, log)}"
+        f"trtexec on {request.transport.name} made no plan: {why(result.status, log, 'plan')}"
         + "".join(f"\n  {line}" for line in log.errors[:_SHOWN]),
         hint="the lines above are what TensorRT said; "
         "'elfatt-deploy doctor' shows the versions to put into a bug report",
     )
-
-
-def _why(result: CommandResult, log: TrtexecLog) -> str:
-    if result.status > 128:
-        return f"it was ended by signal {result.status - 128}"
-    if result.status != 0 or log.verdict == "failed":
-        return f"it ended with status {result.status}"
-    if log.fatal:
-        return "it says PASSED, after these errors"
-    if log.verdict == "none":
-        return "its output ends without PASSED or FAILED"
-    return "it says PASSED, and there is no plan"
 
 
 def _has_plan(request: _Request) -> bool:

@@ -198,3 +198,22 @@ def _parser_error(lines: list[tuple[str, str]]) -> ParserError:
             reason = " ".join((found[1], *(text for _, text in rest if text)))
             break
     return ParserError(number=int(head[1]), op=head[2], node=node, text=reason)
+
+
+def why(status: int, log: TrtexecLog, lacks: str) -> str:
+    """Return why a run of trtexec counts as failed.
+
+    Args:
+        status: its exit status.
+        log: what it said.
+        lacks: what is missing where nothing else is wrong.
+    """
+    if status > 128:
+        return f"it was ended by signal {status - 128}"
+    if status != 0 or log.verdict == "failed":
+        return f"it ended with status {status}"
+    if log.fatal:
+        return "it says PASSED, after these errors"
+    if log.verdict == "none":
+        return "its output ends without PASSED or FAILED"
+    return f"it says PASSED, and there is no {lacks}"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from elfatt_deploy.engine.dialects import Dialect
-from elfatt_deploy.engine.trtexec_log import TrtexecLog, parse_log
+from elfatt_deploy.engine.trtexec_log import TrtexecLog, parse_log, why
 from elfatt_deploy.errors import (
     CommandTimeout,
     EngineError,
@@ -241,20 +241,9 @@ def _judge(name: str, version: str, result: CommandResult, log: TrtexecLog) -> N
             f"trtexec on {name} ran out of memory: {log.out_of_memory or 'it was killed'}",
             hint="free memory (close the desktop session), or use a smaller batch or input",
         )
+    reason = why(result.status, log, "performance summary")
     raise EngineError(
-        f"trtexec on {name} did not run the plan: {_why(result, log)}{told}",
+        f"trtexec on {name} did not run the plan: {reason}{told}",
         hint="the lines above are what TensorRT said; "
         "'elfatt-deploy doctor' shows the versions to put into a bug report",
     )
-
-
-def _why(result: CommandResult, log: TrtexecLog) -> str:
-    if result.status > 128:
-        return f"it was ended by signal {result.status - 128}"
-    if result.status != 0 or log.verdict == "failed":
-        return f"it ended with status {result.status}"
-    if log.fatal:
-        return "it says PASSED, after these errors"
-    if log.verdict == "none":
-        return "its output ends without PASSED or FAILED"
-    return "it says PASSED, and there is no performance summary"
