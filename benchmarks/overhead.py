@@ -199,11 +199,12 @@ def main() -> None:
     """Print a table of the ratios."""
     parser = _common.parser(__doc__, rounds=5, warmup=1)
     parser.add_argument("--seconds", type=float, default=4.0, help="timed runs of one process")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="of the input")
     args = parser.parse_args()
     _common.header(args, "latency of a run, wall clock, CPU provider of ONNX Runtime")
     rows, turns = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES:
+        for size in args.sizes:
             _common.note(f"exporting {_MODEL} at {size}")
             request = ExportRequest(
                 model=_MODEL, height=size, width=size, target="ort", output=Path(folder)

@@ -197,7 +197,11 @@ def _in_process(bundle: Bundle, config: BuildConfig, folder: Path, progress: Pro
 
 
 def with_cache(config: BuildConfig, version: str, device: BuildDevice) -> BuildConfig:
-    """Turn the folder of timing caches into the file for this TensorRT, GPU and typing."""
+    """Turn the folder of timing caches into the file for this TensorRT, GPU and typing.
+
+    Raises:
+        EngineError: the folder cannot be made.
+    """
     if config.timing_cache is None:
         return config
     try:

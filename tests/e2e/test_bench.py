@@ -168,7 +168,7 @@ def test_without_matplotlib_nothing_is_measured(cli, tmp_path, monkeypatch, no_e
         ("--attention elfatt --size 14x14,7x", 2, "--size 7x is not a size"),
         ("--attention elfatt --size 0x14", 2, "--size 0x14 is not a size"),
         ("--attention elfatt --size 14x14x3", 2, "--size 14x14x3 is not a size"),
-        ("--attention elfatt --dim 65 --set heads=2", 2, "--heads 2 does not divide --dim 65"),
+        ("--attention elfatt --dim 65 --set heads=2", 2, "--set heads=2 does not divide --dim 65"),
         ("--attention elfatt --dim 0", 2, "--dim 0"),
         ("--attention elfatt --threads -1", 2, "--threads -1 is negative"),
         ("--attention elfatt --set rounds=0", 2, "0 rounds measure nothing"),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import random
 import time
@@ -298,7 +299,8 @@ class Machine:
                 that it asked for the reboot.
         """
         seconds = float(os.environ.get("ELFATT_DEPLOY_SIM_REBOOT_S", self.facts.rule.reboot_s))
-        write_whole(self.folder / DOWN_FILE, f"{time.time() + seconds:.3f}\n")
+        # whole seconds, which `date +%s` of the login counts in: both must agree on the end
+        write_whole(self.folder / DOWN_FILE, f"{math.ceil(time.time() + seconds)}\n")
         for entry in self.path("/tmp").iterdir():
             remove(entry)
         with self.changing() as state:

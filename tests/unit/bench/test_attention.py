@@ -51,7 +51,7 @@ def test_the_context_of_a_cell_is_what_was_asked():
         ({"heads": 0}, "--heads 0 is not a positive number"),
         ({"block": -7}, "--block -7 is not a positive number"),
         ({"threads": -1}, "--threads -1 is negative"),
-        ({"dim": 60, "heads": 7}, "--heads 7 does not divide --dim 60"),
+        ({"dim": 60, "heads": 7}, "--set heads=7 does not divide --dim 60"),
         ({"sizes": ()}, "no attention or no size"),
         ({"sizes": ((0, 5),)}, "empty"),
         ({"attentions": ()}, "no attention or no size"),
