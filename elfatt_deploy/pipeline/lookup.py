@@ -18,7 +18,7 @@ def find_bundle(
     height: int | None,
     width: int | None,
     precision: str,
-    batch: int | None,
+    batch: int | str | None,
     target: str = "",
     any_batch: bool = False,
 ) -> Path | None:
@@ -30,7 +30,7 @@ def find_bundle(
         height: input rows; None for any.
         width: input columns; None for any.
         precision: `fp32` or `fp16`.
-        batch: images in a run; None means 1.
+        batch: images in a run, or `dynamic`; None means 1.
         target: of the bundle; empty for any.
         any_batch: whether the batch of the graph does not matter.
     """
@@ -56,7 +56,7 @@ def bundle_for(
     *,
     size: tuple[int | None, int | None],
     precision: str,
-    batch: int | None,
+    batch: int | str | None,
     target: str,
     progress: Progress = silent,
 ) -> tuple[Path, bool]:
@@ -67,7 +67,7 @@ def bundle_for(
         name: of the model.
         size: rows and columns of the input; None for any that is there, or the model's own.
         precision: `fp32` or `fp16`.
-        batch: images in a run; None means 1.
+        batch: images in a run, or `dynamic`; None means 1.
         target: of the bundle.
         progress: called with each stage of an export.
 

@@ -1,8 +1,8 @@
-"""What the paper published of speed, Tables VI to IX and Figure 4, as printed, with its doubts.
+"""What the paper published of speed: Tables I and VI to IX and Figure 4, with their doubts.
 
-The data lies in `profiles/tables/speed/`; Tables I to V, which have no times of ours beside them,
-are read by `recipes`. Numbers of tables are texts, so that their decimals are kept. "mixed" is the
-paper's word for mixed precision, which is `fp16` elsewhere in this program.
+The data lies in `profiles/tables/speed/`; parameters and FLOPs of Tables I to V are read by
+`recipes`. Numbers of tables are texts, so that their decimals are kept. "mixed" is the paper's word
+for mixed precision, which is `fp16` elsewhere in this program.
 """
 
 from __future__ import annotations
@@ -245,6 +245,58 @@ class TaskTable:
     flops_input: str
     notes: tuple[str, ...]
     rows: tuple[TaskRow, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ThroughputRow:
+    """One row of Table I: images a second of a server's GPU, in mixed precision.
+
+    Args:
+        method: the row's name in the paper.
+        model: our model of that row.
+        resolution: side of the input in pixels.
+        batch: images in a run.
+        images_per_s_nfa: without FlashAttention-2; None where the paper has a dash.
+        images_per_s_fa: with it.
+    """
+
+    method: str
+    model: str
+    resolution: int
+    batch: int
+    images_per_s_nfa: int | None = None
+    images_per_s_fa: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ThroughputTable:
+    """The images a second of Table I."""
+
+    number: int
+    title: str
+    source: str
+    rows: tuple[ThroughputRow, ...]
+
+    def ratio(self, model: str, baseline: str, resolution: int) -> float | None:
+        """Return how many times as fast as another a model is printed, without FlashAttention-2.
+
+        None where one of the two has no such row.
+        """
+        found = {
+            row.model: row.images_per_s_nfa for row in self.rows if row.resolution == resolution
+        }
+        own, other = found.get(model), found.get(baseline)
+        return own / other if own and other else None
+
+
+@functools.cache
+def throughput_table() -> ThroughputTable:
+    """Return the images a second of Table I.
+
+    Raises:
+        SchemaError: the shipped file lacks a field or has one of the wrong type.
+    """
+    return from_document(ThroughputTable, *_document(1, (1,)))
 
 
 @functools.cache

@@ -175,3 +175,16 @@ def test_a_wrong_field_is_refused_with_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "profiles_folder", lambda: tmp_path)
     with pytest.raises(SchemaError, match=r"table8\.toml .*rows\.0\.fps"):
         published.speed_table.__wrapped__(8)
+
+
+def test_table_1_is_whole_and_its_ratios_are_those_of_its_rows():
+    table = published.throughput_table()
+    assert len(table.rows) == 38
+    for row in table.rows:
+        assert registry.get(row.model).name == row.model
+        assert row.images_per_s_nfa or row.images_per_s_fa
+    row = {(r.model, r.resolution): r.images_per_s_nfa for r in table.rows}
+    ratio = table.ratio("cswin_t_elfatt", "cswin_t_global", 224)
+    assert ratio == row["cswin_t_elfatt", 224] / row["cswin_t_global", 224] > 1
+    assert table.ratio("cswin_t_elfatt", "cswin_t_global", 448) is None
+    assert table.ratio("convnext_t", "cswin_t_none", 224) is None
