@@ -102,7 +102,7 @@ def bench_models(
         baseline,
         machine=found,
         git=git,
-        befores=(*(one.before for one in sittings[:-1]), before),
+        states_before=(*(one.before for one in sittings[:-1]), before),
         after=machine_state.read_state(),
         differences=differences,
         notes=tuple(dict.fromkeys(notes)),

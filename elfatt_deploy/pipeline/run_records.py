@@ -99,7 +99,7 @@ def report(
     *,
     machine: Machine,
     git: GitState | Unavailable,
-    befores: tuple[State, ...],
+    states_before: tuple[State, ...],
     after: State,
     differences: tuple[str, ...],
     notes: tuple[str, ...],
@@ -112,7 +112,7 @@ def report(
     The arguments are those of `BenchReport`, and how the machine was before each sitting and after
     the last.
     """
-    common = _machine_warnings(request, ran, befores, after, machine.cores)
+    common = _machine_warnings(request, ran, states_before, after, machine.cores)
     records, warnings = [], list(common)
     for result in ran.results:
         measured = tuple(one for _, one in sorted(result.repetitions.items()))
@@ -129,7 +129,7 @@ def report(
                 command=command,
                 git=git,
                 device=host_parts.device_of(machine, measured),
-                states=(host_parts.state_of(befores[-1]), host_parts.state_of(after)),
+                states=(host_parts.state_of(states_before[-1]), host_parts.state_of(after)),
                 note="; ".join((*differences, *_notes(measured))),
                 started=started,
             )
@@ -149,20 +149,20 @@ def report(
 
 
 def _machine_warnings(
-    request: BenchRequest, ran: Session, befores: tuple[State, ...], after: State, cores: int
+    request: BenchRequest, ran: Session, states_before: tuple[State, ...], after: State, cores: int
 ) -> list[StabilityWarning]:
     """Return what is doubtful about the machine, of earlier sittings as they began."""
     sentinel = ran.sentinel if isinstance(ran.sentinel, Sentinel) else None
     provider = "cpu" if request.provider == "cpu" else "cuda"
     found = [
         warning
-        for state in befores[:-1]
+        for state in states_before[:-1]
         for warning in doubts.machine_warnings(
             state, state, cores, provider=provider, sentinel=None
         )
     ]
     found += doubts.machine_warnings(
-        befores[-1], after, cores, provider=provider, sentinel=sentinel
+        states_before[-1], after, cores, provider=provider, sentinel=sentinel
     )
     return list(dict.fromkeys(found))
 
