@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs a program and puts the machine's uptime in front of each line that it writes, on the clock of
 # the power samples. The last line is its exit status.
 clock="${ELFATT_DEPLOY_ROOT:-}/proc/uptime"
