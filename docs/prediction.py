@@ -24,7 +24,7 @@ from elfatt_deploy.pipeline import predicting
 from elfatt_deploy.predict import fitting
 from elfatt_deploy.predict.constants import Band, Constants, Fitted, constants
 from elfatt_deploy.predict.fitting import Point
-from elfatt_deploy.predict.kernels import kernel_table
+from elfatt_deploy.predict.kernels import kernel_table, known_models
 from elfatt_deploy.predict.roofline import estimate
 
 HERE = Path(__file__).parent
@@ -225,8 +225,8 @@ def kernel_counts() -> str:
     """Return our fused kernels beside those of the builder, where it was asked."""
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
     rows = []
-    for model, counts in baseline.items():
-        counted = kernel_table(model)
+    for model in sorted(set(baseline) & set(known_models())):
+        counts, counted = baseline[model], kernel_table(model)
         fused = sum(kernel.count for kernel in counted.fused)
         eager = sum(kernel.count for kernel in counted.eager_fp32)
         built = counts["fp16"]["kernels"]

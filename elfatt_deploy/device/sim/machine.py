@@ -300,7 +300,8 @@ class Machine:
         """
         seconds = float(os.environ.get("ELFATT_DEPLOY_SIM_REBOOT_S", self.facts.rule.reboot_s))
         # whole seconds, which `date +%s` of the login counts in: both must agree on the end
-        write_whole(self.folder / DOWN_FILE, f"{math.ceil(time.time() + seconds)}\n")
+        until = math.ceil(time.time() + seconds) if seconds else 0
+        write_whole(self.folder / DOWN_FILE, f"{until}\n")
         for entry in self.path("/tmp").iterdir():
             remove(entry)
         with self.changing() as state:
