@@ -95,6 +95,36 @@ class Golden:
     tap_positions: dict[str, NDArray[np.int64]]
     reference: str = TORCH_REFERENCE
 
+    def batch(self, size: int) -> GoldenBatch:
+        """Return the first images, and all of them again until there are enough."""
+        chosen = np.resize(np.arange(len(self.images)), size)
+        return GoldenBatch(
+            images=np.ascontiguousarray(self.images[chosen]),
+            logits=self.logits[chosen],
+            sets="+".join(dict.fromkeys(self.sets)),
+            count=len(set(chosen.tolist())),
+            reference=self.reference,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenBatch:
+    """One batch of golden images, some of them again where there are too few.
+
+    Args:
+        images: [B, 3, H, W], contiguous.
+        logits: of the reference, [B, classes].
+        sets: names of the sets that they are of.
+        count: number of different images.
+        reference: what gave the logits.
+    """
+
+    images: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    sets: str
+    count: int
+    reference: str
+
 
 def read_golden(path: Path) -> Golden:
     """Read `golden.npz`.

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from elfatt_deploy import artifacts, bundles, optional
-from elfatt_deploy.artifacts import ParityReport, Unavailable
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import machine_state, stats, taking
 from elfatt_deploy.bench.cells import NO_GPU, Failed, Measured
 from elfatt_deploy.bench.protocol import Limits, SteadyRule
@@ -93,25 +91,17 @@ def measure(task: Task) -> Measured | Failed:
             runner does not load or run it.
     """
     folder = Path(task.bundle)
-    golden = read_golden(folder / artifacts.GOLDEN_FILE)
-    chosen = np.resize(np.arange(len(golden.images)), task.batch)
-    images, expected = np.ascontiguousarray(golden.images[chosen]), golden.logits[chosen]
-    name, count, reference = (
-        "+".join(dict.fromkeys(golden.sets)),
-        len(set(chosen)),
-        golden.reference,
-    )
-    del golden  # the taps are large, and are no part of the model's memory
+    # of the file only this is kept: the taps are large, and are no part of the model's memory
+    golden = read_golden(folder / artifacts.GOLDEN_FILE).batch(task.batch)
+    images = golden.images
     with _runner(task, folder) as runner:
         notes = _admitted(task, folder, runner)
         logits = runner.infer({"images": images})["logits"]
         _check_gpu(task, runner)
         allowed = tolerance(task.precision)
-        row = compare.parity_row(name, task.batch, count, expected, logits, allowed)
-        parity = ParityReport(
-            reference=reference, candidate=runner.name, tolerance=allowed, rows=(row,)
-        )
+        parity = compare.batch_report(golden, logits, runner.name, allowed)
         if not parity.passed:
+            row = parity.rows[0]
             return Failed(
                 reason=f"parity failed at batch {task.batch}: max error {row.max_abs:.1e} (allowed "
                 f"{allowed.max_abs * row.scale:.1e}); it was not timed",

@@ -38,11 +38,7 @@ def show(report: BenchReport, *, json: bool, quiet: bool) -> int:
                 output.say("note: the same command again goes on where this one stopped")
     for failure in report.failures:
         output.say(f"error: {failure}")
-    if report.interrupted:
-        return 130
-    if report.parity_failed:
-        return 1
-    return 5 if report.failures else 0
+    return output.code_of(report)
 
 
 def _show_tables(report: BenchReport) -> None:

@@ -37,11 +37,7 @@ def show(report: SweepReport, *, json: bool, quiet: bool) -> int:
             output.say("interrupted: finished cells are kept; the same command goes on")
     for failure in report.failures:
         output.say(f"error: {failure}")
-    if report.interrupted:
-        return 130
-    if report.parity_failed:
-        return 1
-    return 5 if report.failures else 0
+    return output.code_of(report)
 
 
 def _show_table(report: SweepReport) -> None:

@@ -67,9 +67,9 @@ def command(
     if markdown is not None:
         results.write(tabular.markdown(report, str(a), str(b)), markdown)
     if html is not None:
-        from elfatt_deploy.pipeline import reporting
+        from elfatt_deploy.pipeline import files, reporting
 
-        reporting.write_whole(html, reporting.comparison_page(report, str(a), str(b)))
+        files.write_whole(html, reporting.comparison_page(report, str(a), str(b)))
     if json:
         output.show_json("compare", _document(report))
     elif markdown != "-":

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Protocol
 
 import typer
 
@@ -54,6 +54,31 @@ def guarded(verb: Callable[_P, int]) -> Callable[_P, None]:
         raise typer.Exit(code)
 
     return run
+
+
+class Measured(Protocol):
+    """What a report of measurements has in common with others."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+
+    @property
+    def parity_failed(self) -> bool:
+        """Whether something gave wrong logits."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why cells have no numbers."""
+
+
+def code_of(report: Measured) -> int:
+    """Return the exit code of a report of measurements."""
+    if report.interrupted:
+        return 130
+    if report.parity_failed:
+        return 1
+    return 5 if report.failures else 0
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from elfatt_deploy.artifacts import ParityReport, ParityRow, Tolerance
 from elfatt_deploy.errors import InputFileError, RunnerError
-from elfatt_deploy.golden import Golden
+from elfatt_deploy.golden import Golden, GoldenBatch
 from elfatt_deploy.parity import metrics
 
 if TYPE_CHECKING:
@@ -73,6 +73,25 @@ def _logits(runner: Runner, images: NDArray[np.float32]) -> NDArray[np.float32]:
             "numbers (a // b), never as int(a / b)",
         )
     return logits
+
+
+def batch_report(
+    golden: GoldenBatch, logits: NDArray[np.float32], candidate: str, tolerance: Tolerance
+) -> ParityReport:
+    """Compare the logits that a candidate gave for one batch of golden images.
+
+    Args:
+        golden: the batch.
+        logits: of the candidate, [B, classes].
+        candidate: what gave them.
+        tolerance: what is allowed.
+    """
+    row = parity_row(
+        golden.sets, len(golden.images), golden.count, golden.logits, logits, tolerance
+    )
+    return ParityReport(
+        reference=golden.reference, candidate=candidate, tolerance=tolerance, rows=(row,)
+    )
 
 
 def parity_row(

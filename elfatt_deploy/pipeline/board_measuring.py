@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from elfatt_deploy import units
 from elfatt_deploy.artifacts import GOLDEN_FILE, Bundle, ParityReport, Unavailable
 from elfatt_deploy.bench import contracts, session
@@ -252,8 +250,7 @@ def _parity(
     if key in run.parity:
         return run.parity[key]
     progress("comparing its logits with the golden ones")
-    golden = read_golden(bundle.path / GOLDEN_FILE)
-    chosen = np.resize(np.arange(len(golden.images)), batch)
+    golden = read_golden(bundle.path / GOLDEN_FILE).batch(batch)
     places = RunPlaces(
         program=run.builder.program,
         plan=run.push_plan(plan),
@@ -262,7 +259,7 @@ def _parity(
     )
     with tempfile.TemporaryDirectory(prefix="elfatt-deploy-") as folder:
         local = Path(folder) / "images.bin"
-        trtexec_outputs.write_input(local, np.ascontiguousarray(golden.images[chosen]))
+        trtexec_outputs.write_input(local, golden.images)
         run.transport.push(local, places.inputs)
     command = trtexec_run.parity_command(
         dialects.dialect_of(run.builder.tensorrt), places, _shape(plan, bundle, batch)
@@ -273,20 +270,11 @@ def _parity(
     )
     if "logits" not in outputs:
         raise EngineError(f"the plan gives {', '.join(outputs) or 'nothing'}, and no 'logits'")
-    allowed = tolerance(plan.manifest.precision)
-    row = compare.parity_row(
-        "+".join(dict.fromkeys(golden.sets)),
-        batch,
-        len(set(chosen.tolist())),
-        golden.logits[chosen],
+    report = compare.batch_report(
+        golden,
         outputs["logits"],
-        allowed,
-    )
-    report = ParityReport(
-        reference=golden.reference,
-        candidate=f"TensorRT {run.builder.tensorrt} on {run.transport.name}",
-        tolerance=allowed,
-        rows=(row,),
+        f"TensorRT {run.builder.tensorrt} on {run.transport.name}",
+        tolerance(plan.manifest.precision),
     )
     run.parity[key] = report
     return report

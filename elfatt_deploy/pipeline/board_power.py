@@ -19,7 +19,8 @@ from elfatt_deploy.bench.stability import Kind, StabilityWarning
 from elfatt_deploy.device.boards import BoardFile, TotalRule
 from elfatt_deploy.device.telemetry import Sampler, SysfsSampler
 from elfatt_deploy.device.trace import Sample, Trace
-from elfatt_deploy.errors import ConnectError, DeviceError, ExportError
+from elfatt_deploy.errors import ConnectError, DeviceError
+from elfatt_deploy.pipeline.files import write_whole
 from elfatt_deploy.results.parts import PowerSummary, Rail
 
 if TYPE_CHECKING:
@@ -255,14 +256,6 @@ def write_trace(results: Path, key: str, started: str, trace: Trace) -> dict[str
     path = results.with_name(f"{results.name}.traces") / f"{name}.json"
     document = {"schema": TRACE_SCHEMA, "version": 1, "key": key, **to_document(trace)}
     data = json.dumps(document).encode() + b"\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = path.with_suffix(".part")
-        work.write_bytes(data)
-        work.replace(path)
-    except OSError as error:
-        raise ExportError(
-            f"cannot write the power trace {path}: {error.strerror or error}",
-            hint="make room, or name another file with --results FILE; earlier records are kept",
-        ) from error
+    hint = "make room, or name another file with --results FILE; earlier records are kept"
+    write_whole(path, data, hint=hint)
     return {f"{path.parent.name}/{path.name}": hashlib.sha256(data).hexdigest()}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 
 from elfatt_deploy.artifacts import Bundle, ParityReport, Unavailable
 from elfatt_deploy.bench.sweep import SweepCell
@@ -24,11 +21,12 @@ from elfatt_deploy.pipeline.devices import open_device
 from elfatt_deploy.pipeline.records import Progress, silent
 from elfatt_deploy.results.parts import Cell
 from elfatt_deploy.transport.base import CommandResult, Transport
+from elfatt_deploy.transport.wrapped import Wrapped
 
 _REMOVE_TIMEOUT_S = 60.0
 
 
-class Noted:
+class Noted(Wrapped):
     """A transport that keeps the commands it was given, for the record of what was done.
 
     Args:
@@ -37,7 +35,7 @@ class Noted:
 
     def __init__(self, inner: Transport) -> None:
         """Begin with none."""
-        self.inner, self.name = inner, inner.name
+        super().__init__(inner)
         self.commands: list[str] = []
 
     def run(
@@ -50,37 +48,7 @@ class Noted:
     ) -> CommandResult:
         """Run a command; see `Transport.run`."""
         self.commands.append(shlex.join(_short(command)))
-        return self.inner.run(command, timeout_s=timeout_s, input=input, on_line=on_line)
-
-    def push(self, local: Path, remote: str) -> None:
-        """Copy a file there; see `Transport.push`."""
-        self.inner.push(local, remote)
-
-    def pull(self, remote: str, local: Path) -> None:
-        """Copy a file here; see `Transport.pull`."""
-        self.inner.pull(remote, local)
-
-    def read_text(self, remote: str) -> str:
-        """Return the text of a file there; see `Transport.read_text`."""
-        return self.inner.read_text(remote)
-
-    def temporary_folder(self) -> contextlib.AbstractContextManager[str]:
-        """Give a new folder there; see `Transport.temporary_folder`."""
-        return self.inner.temporary_folder()
-
-    def __enter__(self) -> Noted:
-        """Connect."""
-        self.inner.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Disconnect."""
-        self.inner.__exit__(kind, error, trace)
+        return super().run(command, timeout_s=timeout_s, input=input, on_line=on_line)
 
 
 def _short(command: Sequence[str]) -> tuple[str, ...]:
@@ -88,7 +56,7 @@ def _short(command: Sequence[str]) -> tuple[str, ...]:
     return tuple("(script)" if "\n" in part else part for part in command)
 
 
-class Stamping(Noted):
+class Stamping(Wrapped):
     """Runs commands whose lines are stamped by the board's clock; the last run is kept.
 
     Args:

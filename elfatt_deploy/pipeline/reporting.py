@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from elfatt_deploy.errors import ElfattDeployError, ExportError, SchemaError, UsageError
+from elfatt_deploy.errors import ElfattDeployError, SchemaError, UsageError
+from elfatt_deploy.pipeline.files import write_whole
 from elfatt_deploy.report import assembling, figures, html, render, selection, traces
 from elfatt_deploy.report.assembling import Asked, Given, Report
 from elfatt_deploy.report.comparison import comparison_report
@@ -255,30 +254,6 @@ def _several(count: int, what: str, kind: str) -> UsageError:
         f"one file of format {kind} holds one of the {what}, and there are {count}",
         hint=f"name a folder with -o, or choose one with {option}",
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half done.
-
-    Raises:
-        ExportError: it cannot be written.
-    """
-    work: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        work = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        work.chmod(0o644)  # mkstemp makes it for the owner alone
-        os.replace(work, path)
-    except OSError as error:
-        if work is not None:
-            work.unlink(missing_ok=True)
-        raise ExportError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="make room, or name another place with -o",
-        ) from error
 
 
 def comparison_page(comparison: ComparisonReport, a: str, b: str) -> bytes:

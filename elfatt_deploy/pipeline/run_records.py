@@ -81,10 +81,7 @@ class BenchReport:
     @property
     def parity_failed(self) -> bool:
         """Whether a cell gave wrong logits."""
-        return any(
-            not isinstance(record.parity, Unavailable) and not record.parity.passed
-            for record in self.records
-        )
+        return any(record.parity_failed for record in self.records)
 
 
 def running(words: str, runs: int, median_ms: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from elfatt_deploy import bundles as bundle_files
@@ -31,7 +30,6 @@ _STRIKES = 3
 #: how long a board that went away is waited for
 _AWAY_S = 300.0
 _PAUSE_S, _ASK_S = 2.0, 30.0
-Tell = Callable[[RunRecord, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +103,7 @@ class SweepReport:
     @property
     def parity_failed(self) -> bool:
         """Whether a plan gave wrong logits."""
-        return any(
-            not isinstance(record.parity, Unavailable) and not record.parity.passed
-            for record in self.records
-        )
+        return any(record.parity_failed for record in self.records)
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,9 +120,7 @@ class _State:
     lost: ConnectError | None = None
 
 
-def sweep(
-    request: SweepRequest, progress: Progress = silent, tell: Tell = lambda record, done, all: None
-) -> SweepReport:
+def sweep(request: SweepRequest, progress: Progress = silent) -> SweepReport:
     """Measure every cell of a recipe that the results do not hold yet, and put the board back.
 
     A cell that fails stands in the results with the reason, and is tried again by the next sweep.
@@ -136,7 +129,6 @@ def sweep(
     Args:
         request: what to sweep.
         progress: called with each stage.
-        tell: called with each record as it is stored, how many are done, and of how many.
 
     Raises:
         UsageError: the recipe, the bundles or the modes do not go with the board.
@@ -146,7 +138,7 @@ def sweep(
     """
     state = _State()
     strikes, done = 0, 0
-    while not _connected(request, state, progress, tell):
+    while not _connected(request, state, progress):
         strikes = strikes + 1 if len(state.records) == done else 1
         done = len(state.records)
         assert state.lost is not None
@@ -165,7 +157,7 @@ def sweep(
     )
 
 
-def _connected(request: SweepRequest, state: _State, progress: Progress, tell: Tell) -> bool:
+def _connected(request: SweepRequest, state: _State, progress: Progress) -> bool:
     """Measure over one connection; False where it was lost on the way.
 
     Raises:
@@ -181,7 +173,7 @@ def _connected(request: SweepRequest, state: _State, progress: Progress, tell: T
         ) as run:
             reached = True
             try:
-                _pass(request, run, state, progress, tell)
+                _pass(request, run, state, progress)
             except KeyboardInterrupt:
                 state.interrupted = True
         state.restored = run.restored
@@ -221,9 +213,7 @@ def _wait_for(device: str, lost: ConnectError, progress: Progress) -> None:
     raise lost
 
 
-def _pass(
-    request: SweepRequest, run: BoardRun, state: _State, progress: Progress, tell: Tell
-) -> None:
+def _pass(request: SweepRequest, run: BoardRun, state: _State, progress: Progress) -> None:
     """Measure what is left, over one connection."""
     state.board = run.board.name if isinstance(run.board, BoardFile) else run.board
     state.simulated = run.snapshot.simulated
@@ -250,7 +240,6 @@ def _pass(
         if request.results is not None:
             store.append(request.results, record)
         state.records.append(record)
-        tell(record, len(state.records) + state.skipped, len(cells))
 
 
 def _say(progress: Progress, words: str, stage: str) -> None:

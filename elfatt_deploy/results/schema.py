@@ -147,6 +147,11 @@ class RunRecord:
             raise _contradiction(f"samples, and no statistics: {self.statistics.reason}")
 
     @property
+    def parity_failed(self) -> bool:
+        """Whether wrong logits were found, so that it was not timed."""
+        return not isinstance(self.parity, Unavailable) and not self.parity.passed
+
+    @property
     def quick(self) -> bool:
         """Whether the run was too short to be quoted."""
         return isinstance(self.protocol, Protocol) and self.protocol.name == "quick"

@@ -33,6 +33,7 @@ from elfatt_deploy.errors import (
     SchemaError,
 )
 from elfatt_deploy.transport.base import CommandResult, Transport, shown
+from elfatt_deploy.transport.wrapped import Wrapped
 
 SCHEMA = "elfatt-deploy/recording"
 VERSION = 1
@@ -43,7 +44,7 @@ _ERRORS: Mapping[str, type[DeviceError]] = {
 _HINT = "record it again with this version"
 
 
-class Recorder:
+class Recorder(Wrapped):
     """A transport that passes every call on and writes down what came of it.
 
     Args:
@@ -56,25 +57,10 @@ class Recorder:
 
     def __init__(self, transport: Transport, path: Path) -> None:
         """Begin the recording."""
-        self.name = transport.name
-        self._transport = transport
+        super().__init__(transport)
         self._path = path
         header = {"schema": SCHEMA, "version": VERSION, "name": self.name}
         self._write("w", header)
-
-    def __enter__(self) -> Recorder:
-        """Connect."""
-        self._transport.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Disconnect."""
-        self._transport.__exit__(kind, error, trace)
 
     def run(
         self,
@@ -86,7 +72,7 @@ class Recorder:
     ) -> CommandResult:
         """Run a command; see `Transport.run`."""
         with self._recorded("run", command=list(command), input=input) as line:
-            done = self._transport.run(command, timeout_s=timeout_s, input=input, on_line=on_line)
+            done = self.inner.run(command, timeout_s=timeout_s, input=input, on_line=on_line)
             line.update(
                 status=done.status, stdout=done.stdout, stderr=done.stderr, seconds=done.seconds
             )
@@ -95,19 +81,19 @@ class Recorder:
     def push(self, local: Path, remote: str) -> None:
         """Copy a file from here to there; see `Transport.push`."""
         with self._recorded("push", remote=remote) as line:
-            self._transport.push(local, remote)
+            self.inner.push(local, remote)
             line["sha256"] = hashlib.sha256(local.read_bytes()).hexdigest()
 
     def pull(self, remote: str, local: Path) -> None:
         """Copy a file from there to here; see `Transport.pull`."""
         with self._recorded("pull", remote=remote) as line:
-            self._transport.pull(remote, local)
+            self.inner.pull(remote, local)
             line["content"] = base64.b64encode(zlib.compress(local.read_bytes())).decode()
 
     def read_text(self, remote: str) -> str:
         """Return the text of a file there; see `Transport.read_text`."""
         with self._recorded("read_text", remote=remote) as line:
-            text = self._transport.read_text(remote)
+            text = self.inner.read_text(remote)
             line["text"] = text
         return text
 
@@ -116,7 +102,7 @@ class Recorder:
         """Give a new folder there; see `Transport.temporary_folder`."""
         with contextlib.ExitStack() as stack:
             with self._recorded("temporary_folder") as line:
-                folder = stack.enter_context(self._transport.temporary_folder())
+                folder = stack.enter_context(self.inner.temporary_folder())
                 line["folder"] = folder
             yield folder
 

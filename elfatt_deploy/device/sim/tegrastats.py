@@ -39,7 +39,7 @@ def main(machine: Machine, arguments: Sequence[str]) -> int:
             sys.stderr.write(f"tegrastats: unknown option {word}\n")
             return 1
     if not logfile:
-        return _until_orphaned(lambda text: _print(text), machine, interval_s)
+        return _until_orphaned(_print, machine, interval_s)
     with Path(logfile).open("a", encoding="utf-8") as file:
 
         def write(text: str) -> None:
