@@ -58,6 +58,7 @@ def header(args, quantity):
         "quantity": quantity,
         "machine": _machine(),
         "threads": _thread_words(getattr(args, "threads", None)),
+        "huge pages": _huge_pages(),
         "versions": _versions(),
         "source": _git_state(),
         "date": now,
@@ -86,6 +87,14 @@ def _machine():
         model += f" (family {fields['cpu family']}, model {fields['model']})"
     virtual = ", virtual machine" if " hypervisor" in fields.get("flags", "") else ""
     return f"{model}, {os.cpu_count()} cores{virtual}, {platform.system()} {platform.machine()}"
+
+
+def _huge_pages():
+    # Imported here: this file may load nothing heavy at its start, and this module loads numpy.
+    from elfatt_deploy.bench import machine_state
+
+    found = machine_state.read_state().huge_pages
+    return found if isinstance(found, str) else found.reason
 
 
 def _versions():

@@ -92,7 +92,8 @@ def pyperf(folder: Path, threads: int, seconds: float) -> list[float]:
         warm, values = (max(3, int(1e3 * each / least)) for each in (WARM_UP_S, seconds))
         subprocess.run(
             f"{sys.executable} {script} --quiet --processes 1 --loops 1 --warmups {warm} "
-            f"--values {values} --output {result} --inherit-environ BUNDLE,THREADS".split(),
+            f"--values {values} --output {result} "
+            "--inherit-environ BUNDLE,THREADS,GLIBC_TUNABLES".split(),
             env={**os.environ, "BUNDLE": str(folder), "THREADS": str(threads)},
             capture_output=True,
             check=True,

@@ -112,7 +112,7 @@ def command(
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="600 s of timed runs a model, 10 repetitions."),
+        typer.Option("--strict", help="600 s of timed runs a model, 20 repetitions."),
     ] = False,
     seed: Annotated[
         int,

@@ -132,7 +132,7 @@ def _conditions(report: BenchReport) -> str:
     plan, contract, machine = request.plan, request.contract, record.device
     virtual = ", virtual machine" if machine.virtual is True else ""
     version = record.versions.get(_PACKAGES[request.runner], "")
-    governor = record.before.governor
+    governor, pages = record.before.governor, record.before.huge_pages
     if contract.runs is None:
         enough = plan.limits.enough
         least = f"{enough.rounds} runs and {enough.seconds:g} s or more"
@@ -141,6 +141,7 @@ def _conditions(report: BenchReport) -> str:
     lines = [
         f"measured {record.started} on {machine.name}, {machine.cores} cores{virtual}, "
         f"{machine.system}; governor {governor if isinstance(governor, str) else 'not shown'}; "
+        f"huge pages {pages if isinstance(pages, str) else 'not shown'}; "
         f"{' '.join(filter(None, (request.runner, request.variant, version)))} on "
         f"{_where(report)}{_threads(request.runner, request.threads)}",
         f"contract {contract.name}: {contract.in_flight} in flight; "

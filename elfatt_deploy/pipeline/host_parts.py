@@ -47,4 +47,5 @@ def state_of(state: State) -> MachineState:
         if isinstance(degrees, Unavailable)
         else tuple(Temperature(zone=zone, value_c=value) for zone, value in degrees.items()),
         throttle_events=state.throttle_events,
+        huge_pages=state.huge_pages,
     )

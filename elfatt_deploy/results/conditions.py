@@ -54,6 +54,7 @@ FOUND: dict[str, _Text] = {
     "gpu": lambda record: _text(record.device.gpu),
     "power-mode": lambda record: _power_mode(record.power_mode),
     "governor": lambda record: _text(record.before.governor),
+    "huge-pages": lambda record: _text(record.before.huge_pages),
     "protocol": lambda record: _protocol(record.protocol),
     "proof": lambda record: record.proof,
     "quantity": lambda record: record.quantity,

@@ -175,6 +175,7 @@ class MachineState:
         clocks: as read.
         temperatures: as read.
         throttle_events: counter -> its value: throttling, over-current.
+        huge_pages: the rule by which memory is mapped in huge pages.
     """
 
     load: float | Unavailable
@@ -185,6 +186,7 @@ class MachineState:
     clocks: tuple[Clock, ...] | Unavailable
     temperatures: tuple[Temperature, ...] | Unavailable
     throttle_events: dict[str, int] | Unavailable
+    huge_pages: str | Unavailable = Unavailable(reason="not recorded")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ QUIET = State(
     throttle_events={"core_throttle_count": 7},
     free_bytes=2**33,
     swap_used_bytes=0,
+    huge_pages="madvise",
     gpu_processes=NONE,
 )
 

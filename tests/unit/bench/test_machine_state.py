@@ -12,7 +12,7 @@ from elfatt_deploy.bench.machine_state import ForeignWork
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     """Return a function that writes a file of a system of our own."""
-    for name in ("CPUS", "THERMAL", "MEMINFO", "STAT"):
+    for name in ("CPUS", "THERMAL", "MEMINFO", "STAT", "HUGE_PAGES"):
         monkeypatch.setattr(machine_state, f"_{name}", tmp_path / name.lower())
     monkeypatch.setattr(machine_state.shutil, "which", lambda name: None)
 
@@ -27,7 +27,7 @@ def system(tmp_path, monkeypatch):
 def test_a_system_that_shows_nothing_has_nothing_invented(system):
     state = machine_state.read_state()
     for name in ("governor", "clock_hz", "clock_max_hz", "temperatures_c", "throttle_events",
-                 "swap_used_bytes", "gpu_processes"):  # fmt: skip
+                 "swap_used_bytes", "huge_pages", "gpu_processes"):  # fmt: skip
         assert isinstance(getattr(state, name), Unavailable), name
 
 
@@ -51,6 +51,21 @@ def test_clocks_governors_temperatures_and_throttling_are_read(system):
 def test_swap_in_use_is_total_less_free():
     assert machine_state.swap_used("SwapTotal: 100 kB\nSwapFree:   60 kB\n") == 40 * 1024
     assert isinstance(machine_state.swap_used("MemTotal: 1 kB\n"), Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "tunables", "expected"),
+    [
+        ("always [madvise] never", "", "madvise"),
+        ("[always] madvise never", "glibc.malloc.hugetlb=0", "always"),
+        ("always [madvise] never", "glibc.malloc.hugetlb=1", "madvise, by malloc"),
+        ("always [madvise] never", "glibc.x=3:glibc.malloc.hugetlb=2", "madvise, by malloc"),
+        ("always madvise [never]", "other.glibc.malloc.hugetlb=1", "never"),
+    ],
+)  # fmt: skip
+def test_the_rule_for_huge_pages_is_the_kernels_and_mallocs(enabled, tunables, expected):
+    assert machine_state.huge_pages(enabled, tunables) == expected
+    assert isinstance(machine_state.huge_pages("", tunables), Unavailable)
 
 
 def test_busy_time_leaves_idle_and_waiting_out():

@@ -219,6 +219,7 @@ def _found_changes(runs):
         "gpu": {"device": dataclasses.replace(device, gpu="Orin")},
         "power-mode": {"power_mode": mode},
         "governor": {"before": dataclasses.replace(runs.STATE, governor="powersave")},
+        "huge-pages": {"before": dataclasses.replace(runs.STATE, huge_pages="always")},
         "protocol": {"protocol": dataclasses.replace(runs.PROTOCOL, name="quick")},
         "proof": {"proof": "fp16-unproven"},
         "quantity": {"quantity": "GPU compute of a batch"},
