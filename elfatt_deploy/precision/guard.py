@@ -25,6 +25,7 @@ from elfatt_deploy import optional
 from elfatt_deploy.artifacts import Island, PrecisionMap
 from elfatt_deploy.errors import ExportError
 from elfatt_deploy.parity import prove
+from elfatt_deploy.precision import local_error
 from elfatt_deploy.precision.local_error import LocalError, local_errors
 from elfatt_deploy.runners.emulation import EmulationRunner
 
@@ -65,6 +66,7 @@ def precision_map(
         RunnerError: ONNX Runtime cannot run the graph.
     """
     progress("measuring what FP16 does to each node")
+    model = local_error.with_fixed_batch(model, batch)
     errors = local_errors(model, images, batch)
     search = _Search(model, images, logits, batch, progress)
     scaled = scaled_softmaxes(model)

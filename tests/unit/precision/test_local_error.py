@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from elfatt_deploy.precision.local_error import local_errors
+from elfatt_deploy.parity.compare import DYNAMIC_BATCHES
+from elfatt_deploy.precision.local_error import local_errors, with_fixed_batch
 
 
 def _images(*rows):
@@ -89,3 +90,18 @@ def test_a_node_without_floating_point_values_is_not_judged(onnx_model):
 def test_a_node_whose_result_is_zero_everywhere_has_no_error(onnx_model):
     model = onnx_model([("Relu", ["x"], ["y"], "relu", {})])
     assert _by_name(model, _images([-1, -2, -3, -4]))["relu"].relative == 0
+
+
+def test_a_dynamic_graph_is_measured_at_one_batch_size_and_is_left_as_it_was(onnx_model):
+    model = onnx_model([("Mul", ["x", "w"], ["y"], "scale", {})], weights=[_weight(0.1, 0.3, 3, 7)])
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    before = model.SerializeToString()
+    fixed = with_fixed_batch(model, "dynamic")
+    assert model.SerializeToString() == before
+    size = DYNAMIC_BATCHES[0]
+    for tensor in (*fixed.graph.input, *fixed.graph.output):
+        assert tensor.type.tensor_type.shape.dim[0].dim_value == size
+    x = _images(*np.random.default_rng(0).normal(size=(size, 4)))
+    assert _by_name(fixed, x, "dynamic") == _by_name(model, x, "dynamic")
+    assert with_fixed_batch(fixed, size) is fixed
