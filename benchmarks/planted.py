@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="input of the model")
     parser.add_argument("--slowdown", type=float, default=0.05, help="as a share")
     parser.add_argument("--limit", type=float, default=0.03, help="slowdown that passes")
+    parser.add_argument("--only", choices=("same", "slower"), help="one of the two rows")
     parser.add_argument("--plan", default="quick", choices=list(protocol.PLANS))
     parser.add_argument("--repetitions", type=int, help="of each cell; the plan's own by default")
     args = parser.parse_args()
@@ -65,9 +66,14 @@ def main() -> None:
             sys.exit(f"{_MODEL} at {args.size} failed parity")
         slow = Path(folder).resolve() / "slow"
         shutil.copytree(made.path, slow)
+        asked = {
+            "same": ("the same twice", 0.0),
+            "slower": (f"{100 * args.slowdown:g} % slower", args.slowdown),
+        }
         rows = [
-            tries("the same twice", made.path, slow, 0.0, args),
-            tries(f"{100 * args.slowdown:g} % slower", made.path, slow, args.slowdown, args),
+            tries(name, made.path, slow, slowdown, args)
+            for only, (name, slowdown) in asked.items()
+            if args.only in (None, only)
         ]
     _common.table(
         f"verdicts of {args.rounds} tries each, limit {100 * args.limit:g} %, plan {args.plan}"

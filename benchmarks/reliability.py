@@ -52,6 +52,8 @@ def main() -> None:
     rigs = importlib.util.module_from_spec(spec)
     sys.modules["sweep_rig"] = rigs
     spec.loader.exec_module(rigs)
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chance = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
         length = _length(rigs, Path(folder) / "plain", asked.bundle)

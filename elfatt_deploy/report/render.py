@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,10 +143,10 @@ def _latex_table(table: Table) -> str:
         r"\toprule",
         _latex_line(titles),
         r"\midrule",
-        *(_latex_line([_dashed(entry.text) for entry in row.entries]) for row in table.rows),
+        *(_latex_line([entry.text for entry in row.entries]) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}}",
-        *(rf"\par\footnotesize {_latex(note)}" for note in table.notes),
+        *(rf"\par\footnotesize\raggedright {_latex(note)}" for note in table.notes),
         r"\end{table}",
     ]
     return "\n".join(lines)
@@ -155,12 +156,10 @@ def _latex_line(parts: Sequence[str]) -> str:
     return " & ".join(map(_latex, parts)) + r" \\"
 
 
-def _dashed(part: str) -> str:
-    return part.replace("..", "--") if part[:1].isdigit() else part
-
-
 def _latex(part: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in part.replace("\n", " "))
+    escaped = "".join(_LATEX.get(sign, sign) for sign in part.replace("\n", " "))
+    escaped = escaped.replace("--", "-{}-")  # of an option: LaTeX makes one dash of two
+    return re.sub(r"(?<=\d)\.\.(?=\d)", "--", escaped)
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -152,3 +154,20 @@ def test_a_column_that_says_the_same_everywhere_becomes_a_note():
     assert found.notes == ("in every row: batch 1",)
     alone = dataclasses.replace(table, rows=(row,))
     assert tables.compact(alone) == alone
+
+
+def test_latex_keeps_the_two_dashes_of_an_option_and_makes_one_of_a_range():
+    assert render._latex("next: --builder rtx, 1.0..2.0 of 3") == (
+        r"next: -{}-builder rtx, 1.0--2.0 of 3"
+    )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(odd, tmp_path):
+    (tmp_path / "tables.tex").write_text(render.latex(odd))
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    body = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{tables}}\end{{document}}"
+    (tmp_path / "doc.tex").write_text(body)
+    command = ("pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
