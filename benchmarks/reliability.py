@@ -1,6 +1,6 @@
 """Writes docs/reliability.md: short sweeps of a simulated board, disturbed at random moments.
 
-    python benchmarks/reliability.py --bundle DIR [--times 30] [--seed 0]
+    python benchmarks/reliability.py [--bundle DIR] [--times 30] [--seed 0]
 
 The board is behind a real OpenSSH server on loopback. Each try begins with a board that was put
 back; the numbers are counts of what held afterwards, each checked by reading the files.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import datetime
 import importlib.util
 import os
@@ -43,7 +44,7 @@ are tests of their own, in `tests/e2e/test_sweep.py` and `tests/unit/device`.
 def main() -> None:
     """Disturb, check, write the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--bundle", type=Path, required=True, help="a small bundle for jp4")
+    parser.add_argument("--bundle", type=Path, help="for jp4; by default a tiny ELFATT network")
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "reliability.md")
@@ -56,6 +57,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     chance = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
+        asked.bundle = asked.bundle or _tiny(Path(folder) / "bundles")
         length = _length(rigs, Path(folder) / "plain", asked.bundle)
         rows = {
             what: _many(rigs, Path(folder) / what.split()[0], asked, chance, length, disturb)
@@ -66,6 +68,21 @@ def main() -> None:
             )
         }
     asked.output.write_text(_page(rows, asked, length))
+
+
+def _tiny(folder):
+    """Export a CSWin with ELFATT of a few thousand parameters, whose sweep takes seconds."""
+    from elfatt_deploy.models import registry
+    from elfatt_deploy.pipeline import ExportRequest, export_bundle
+
+    spec = registry.get("cswin_t_elfatt")
+    config = dataclasses.replace(
+        spec.config, embed_dim=16, depths=(1, 1, 2, 1), heads=(2, 2, 2, 2), classes=10
+    )
+    tiny = dataclasses.replace(spec, name="tiny_elfatt", config=config, input_size=64)
+    registry.register_model(tiny)
+    request = ExportRequest(model="tiny_elfatt", target="jp4", output=folder)
+    return export_bundle(request).bundle.path
 
 
 def _length(rigs, folder, bundle):
