@@ -7,6 +7,26 @@ import statistics
 from collections.abc import Mapping
 from typing import Literal
 
+#: what the file of a trace says that it is
+TRACE_SCHEMA = "elfatt-deploy/trace"
+#: In every capture of Jetson Nano, TX1, TX2 and Xavier (JetPack 4) this zone says 100 or 50 degrees
+#: and nothing else, whatever the other sensors say: it is no temperature.
+_NO_SENSOR = "PMIC"
+
+
+def hottest_c(temperature_c: Mapping[str, float | None]) -> float | None:
+    """Return the highest of a board's temperatures; None where none was read.
+
+    Args:
+        temperature_c: thermal zone -> degrees; a zone that only repeats a constant is left out.
+    """
+    values = (
+        value
+        for zone, value in temperature_c.items()
+        if value is not None and not zone.upper().startswith(_NO_SENSOR)
+    )
+    return max(values, default=None)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:

@@ -72,6 +72,7 @@ class RunPlaces:
         times: where the times go; empty for nowhere.
         inputs: raw values of `images`; empty for random ones.
         outputs: where the outputs of the last inference go; empty for nowhere.
+        layers: where the mean time of each layer goes; empty for nowhere.
         plugins: plugin libraries.
     """
 
@@ -80,6 +81,7 @@ class RunPlaces:
     times: str = ""
     inputs: str = ""
     outputs: str = ""
+    layers: str = ""
     plugins: tuple[str, ...] = ()
 
 
@@ -137,6 +139,21 @@ def parity_command(
     return _command(dialect, _PARITY, places, once, shape)
 
 
+def layers_command(
+    dialect: Dialect, places: RunPlaces, shape: Sequence[int] | None = None
+) -> tuple[str, ...]:
+    """Return the command that takes the time of each layer, in a run apart from the timed one.
+
+    The layers are timed one by one, without a CUDA graph: their sum is more than the plan takes.
+    The arguments are those of `run_command`.
+
+    Raises:
+        EngineError: trtexec cannot name a file.
+    """
+    some = RunLength(warm_up_ms=500, duration_s=0, iterations=20)
+    return _command(dialect, _PARITY, places, some, shape)
+
+
 def _command(
     dialect: Dialect,
     launch: _Launch,
@@ -167,6 +184,9 @@ def _command(
         "--exposeDMA" if launch.alone else "",
         f"--exportTimes={places.times}" if places.times else "",
         f"--exportOutput={places.outputs}" if places.outputs else "",
+        # without a run of its own 8.5 to 10 print no summary, by which a run is judged
+        "--separateProfileRun" if places.layers else "",
+        f"--exportProfile={places.layers}" if places.layers else "",
     ]
     return tuple(filter(None, command))
 

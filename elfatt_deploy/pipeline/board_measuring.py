@@ -15,7 +15,7 @@ from elfatt_deploy.bench.protocol import BenchPlan
 from elfatt_deploy.bench.sweep import SweepCell
 from elfatt_deploy.device import probes
 from elfatt_deploy.device.records import Snapshot
-from elfatt_deploy.device.trace import Trace
+from elfatt_deploy.device.trace import Trace, hottest_c
 from elfatt_deploy.engine import dialects, trtexec_outputs, trtexec_run, trtexec_times
 from elfatt_deploy.engine.config import BatchProfile
 from elfatt_deploy.engine.plan import Plan
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 #: inferences that begin in this time are no samples; trtexec's own default is 200 ms
 _WARM_UP_MS = {"quick": 500, "default": 2000, "strict": 10_000}
+#: a cell begins when the hottest sensor reads no more, or when it was waited for so long
+_START_C = 55.0
+_COOL_S = {"quick": 0.0, "default": 60.0, "strict": 300.0}
+_COOL_POLL_S = 5.0
 #: for loading the plan, and for a last inference that takes long
 _MARGIN_S = 600.0
 #: ONNX file and plan are about of one size; the rest is for inputs, times and layer information
@@ -74,9 +78,9 @@ def measure_cell(
     """
     started, began = session.now(), time.monotonic()
     run.transport.commands.clear()
-    before = probes.snapshot(run.transport)
+    before, warm = _cooled(run, request.plan, progress)
     batch = batch_of(request, bundle)
-    found = board_records.CellFindings(started=started)
+    found = board_records.CellFindings(started=started, warm=warm)
     try:
         _check_room(run, before, bundle)
         _measure(run, request, cell, bundle, batch, found, progress)
@@ -88,6 +92,30 @@ def measure_cell(
     return board_records.record(
         run, request, cell, bundle, batch, found, before, probes.snapshot(run.transport)
     )
+
+
+def _cooled(run: BoardRun, plan: BenchPlan, progress: Progress) -> tuple[Snapshot, str]:
+    """Wait until the board is cool, but not for ever; return it, and words where it is warm still.
+
+    A cell that begins hot ends slower than one that begins cool: each begins alike.
+
+    Raises:
+        DeviceError: the board cannot be read.
+    """
+    end = time.monotonic() + _COOL_S[plan.name]
+    while True:
+        found = probes.snapshot(run.transport)
+        degrees = hottest_c(
+            {zone.name: zone.value_c for zone in found.zones if isinstance(zone.value_c, float)}
+        )
+        if degrees is None or degrees <= _START_C:
+            return found, ""
+        words = f"began at {units.degrees(degrees)} degC"
+        if time.monotonic() >= end:
+            waited = f" after {_COOL_S[plan.name]:g} s of cooling" if _COOL_S[plan.name] else ""
+            return found, f"{words}{waited}"
+        progress(f"cooling down: {units.degrees(degrees)} degC")
+        time.sleep(_COOL_POLL_S)
 
 
 def _check_room(run: BoardRun, before: Snapshot, bundle: Bundle) -> None:
@@ -112,11 +140,13 @@ def batch_of(request: SweepRequest, bundle: Bundle) -> int:
     return request.recipe.batch if isinstance(stored, str) else stored
 
 
-def build_request(bundle: Bundle, precision: str, batch: int) -> BuildRequest:
+def build_request(
+    bundle: Bundle, precision: str, batch: int, plugins: tuple[Path, ...] = ()
+) -> BuildRequest:
     """Return how the plan of a cell is built: a dynamic bundle for this batch alone."""
     dynamic = isinstance(bundle.manifest.batch, str)
     profile = BatchProfile(smallest=batch, best=batch, largest=batch) if dynamic else None
-    return BuildRequest(bundle=bundle.path, precision=precision, profile=profile)
+    return BuildRequest(bundle=bundle.path, precision=precision, profile=profile, plugins=plugins)
 
 
 def _measure(
@@ -129,7 +159,8 @@ def _measure(
     progress: Progress,
 ) -> None:
     """Fill the findings of one cell."""
-    asked = build_request(bundle, cell.precision, batch)
+    asked = build_request(bundle, cell.precision, batch, request.plugins)
+    run.push_plugins(request.plugins)
     plan = board_building.plan_on_board(run.builder, asked, progress)
     try:
         parity = _parity(run, plan, bundle, batch, progress)
@@ -149,7 +180,12 @@ def _measure(
     command = timing_command(
         run.builder,
         cell.contract,
-        RunPlaces(program=run.builder.program, plan=remote, times=f"{run.work}/times.json"),
+        RunPlaces(
+            program=run.builder.program,
+            plan=remote,
+            times=f"{run.work}/times.json",
+            plugins=run.plugins,
+        ),
         request.plan,
         _shape(plan, bundle, batch),
     )
@@ -159,6 +195,8 @@ def _measure(
             progress(f"repetition {number + 1}/{request.plan.repetitions}{watch.words()}")
             found.repetitions.append(_repetition(run, plan, command, request.plan))
     found.trace = watch.trace
+    if request.plan.name != "quick":
+        found.layers = _layer_times(run, plan, remote, _shape(plan, bundle, batch), progress)
     if isinstance(found.trace, Trace) and request.plan.name != "quick":
         progress("once more without the sampler")
         found.unwatched = _repetition(run, plan, command, request.plan)
@@ -236,6 +274,42 @@ def _repetition(
     )
 
 
+def _layer_times(
+    run: BoardRun,
+    plan: Plan,
+    remote: str,
+    shape: tuple[int, ...] | None,
+    progress: Progress,
+) -> str | Unavailable:
+    """Return what trtexec writes of the time of each layer, once for a plan and a power mode.
+
+    Raises:
+        ConnectError: the connection was lost.
+    """
+    key = (plan_digest(plan), run.mode.id if run.mode else None)
+    if key in run.layers_taken:
+        return Unavailable(reason="taken with an earlier cell of this plan and power mode")
+    progress("the time of each layer")
+    places = RunPlaces(
+        program=run.builder.program,
+        plan=remote,
+        layers=f"{run.work}/layers.profile.json",
+        plugins=run.plugins,
+    )
+    try:
+        command = trtexec_run.layers_command(
+            dialects.dialect_of(run.builder.tensorrt), places, shape
+        )
+        trtexec_run.run(run.transport, command, run.builder.tensorrt, timeout_s=_MARGIN_S)
+        text = run.transport.read_text(places.layers)
+    except ConnectError:
+        raise
+    except (EngineError, DeviceError) as error:  # the times of the plan stand without it
+        return Unavailable(reason=error.message)
+    run.layers_taken.add(key)
+    return text
+
+
 def _parity(
     run: BoardRun, plan: Plan, bundle: Bundle, batch: int, progress: Progress
 ) -> ParityReport:
@@ -256,6 +330,7 @@ def _parity(
         plan=run.push_plan(plan),
         inputs=f"{run.work}/images.bin",
         outputs=f"{run.work}/logits.json",
+        plugins=run.plugins,
     )
     with tempfile.TemporaryDirectory(prefix="elfatt-deploy-") as folder:
         local = Path(folder) / "images.bin"

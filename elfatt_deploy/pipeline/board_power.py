@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elfatt_deploy import units
-from elfatt_deploy.artifacts import Unavailable, to_document
+from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import energy
 from elfatt_deploy.bench.stability import Kind, StabilityWarning
 from elfatt_deploy.device.boards import BoardFile, TotalRule
 from elfatt_deploy.device.telemetry import Sampler, SysfsSampler
-from elfatt_deploy.device.trace import Sample, Trace
+from elfatt_deploy.device.trace import Sample, Trace, hottest_c
 from elfatt_deploy.errors import ConnectError, DeviceError
-from elfatt_deploy.pipeline.files import write_whole
 from elfatt_deploy.results.parts import PowerSummary, Rail
 
 if TYPE_CHECKING:
@@ -32,7 +28,6 @@ _IDLE_S = {"quick": 0.5, "default": 2.0, "strict": 10.0}
 _NEEDED = 2
 #: fewer samples of power than these within the timed inferences are hardly a mean
 _FEW_SAMPLES = 10
-TRACE_SCHEMA = "elfatt-deploy/trace"
 _NOT_WATCHED = Unavailable(reason="every repetition was sampled")
 
 
@@ -51,7 +46,7 @@ class Watch:
         new = self.sampler.read_new()
         if not new:
             return ""
-        watts, degrees = _watts(new[-1], self.rule), _hottest(new[-1])
+        watts, degrees = _watts(new[-1], self.rule), hottest_c(new[-1].temperature_c)
         texts = [] if watts is None else [f"{units.watts(watts)} W"]
         texts += [] if degrees is None else [f"{units.degrees(degrees)} degC"]
         return "".join(f", {text}" for text in texts)
@@ -166,7 +161,7 @@ def _idle(
 def _highest(trace: Trace, windows: Sequence[energy.Window]) -> float | Unavailable:
     """Return the highest temperature of any sensor within the timed inferences."""
     samples = [sample for start, end in windows for sample in energy.window(trace, start, end)]
-    values = [value for sample in samples if (value := _hottest(sample)) is not None]
+    values = [value for sample in samples if (value := hottest_c(sample.temperature_c)) is not None]
     return max(values) if values else Unavailable(reason="no temperature was sampled meanwhile")
 
 
@@ -235,27 +230,3 @@ def _watts(sample: Sample, rails: Sequence[str]) -> float | None:
     values = [sample.power_mw.get(rail) for rail in rails]
     known = [value for value in values if value is not None]
     return sum(known) / 1e3 if known and len(known) == len(values) else None
-
-
-def _hottest(sample: Sample) -> float | None:
-    return max(
-        (value for value in sample.temperature_c.values() if value is not None), default=None
-    )
-
-
-def write_trace(results: Path, key: str, started: str, trace: Trace) -> dict[str, str]:
-    """Write all samples of a cell beside the results; returns the file's name and its SHA-256.
-
-    The file is named from the results file and the cell, so that a sweep never writes over another
-    cell's.
-
-    Raises:
-        ExportError: it cannot be written.
-    """
-    name = hashlib.sha256(f"{key} {started}".encode()).hexdigest()[:16]
-    path = results.with_name(f"{results.name}.traces") / f"{name}.json"
-    document = {"schema": TRACE_SCHEMA, "version": 1, "key": key, **to_document(trace)}
-    data = json.dumps(document).encode() + b"\n"
-    hint = "make room, or name another file with --results FILE; earlier records are kept"
-    write_whole(path, data, hint=hint)
-    return {f"{path.parent.name}/{path.name}": hashlib.sha256(data).hexdigest()}

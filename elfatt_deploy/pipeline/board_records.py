@@ -20,7 +20,7 @@ from elfatt_deploy.device.boards import BoardFile
 from elfatt_deploy.device.records import ModeNow, Snapshot
 from elfatt_deploy.device.trace import Trace
 from elfatt_deploy.engine.plan import Plan
-from elfatt_deploy.pipeline import board_power
+from elfatt_deploy.pipeline import beside, board_power
 from elfatt_deploy.pipeline.manifest import git_state, versions
 from elfatt_deploy.results import making
 from elfatt_deploy.results.parts import (
@@ -58,6 +58,8 @@ class CellFindings:
         repetitions: those under the sampler.
         unwatched: one more without it.
         trace: power, clocks and temperatures meanwhile.
+        layers: what trtexec wrote of the time of each layer.
+        warm: words where the board was not cool when the cell began.
         failed: why the cell has no numbers; None where it has.
     """
 
@@ -69,6 +71,8 @@ class CellFindings:
     repetitions: list[BoardRepetition] = dataclasses.field(default_factory=list)
     unwatched: BoardRepetition | None = None
     trace: Trace | Unavailable = Unavailable(reason="no power was sampled")
+    layers: str | Unavailable = Unavailable(reason="not asked for with --quick")
+    warm: str = ""
     failed: Unavailable | None = None
 
 
@@ -100,11 +104,6 @@ def record(
         mislabelled=board_doubts.mislabelled(run.mode, run.board) if run.mode else "",
     )
     warnings += board_power.warnings(named.model, power, found)
-    attachments: dict[str, str] = {}
-    if request.results is not None and isinstance(found.trace, Trace):
-        attachments = board_power.write_trace(
-            request.results, named.key, found.started, found.trace
-        )
     plan = found.plan
     none = found.failed or Unavailable(reason="it was not compared")
     manifest = bundle.manifest
@@ -143,8 +142,24 @@ def record(
         prediction=_MEASURED,
         warnings=tuple(RunWarning(kind=w.kind.value, message=w.message) for w in warnings),
         validity=doubts.words(warnings),
-        attachments=attachments,
+        attachments=_attachments(request, named.key, found),
     )
+
+
+def _attachments(request: SweepRequest, key: str, found: CellFindings) -> dict[str, str]:
+    """Write what lies beside the results; returns the name of each file and its SHA-256.
+
+    Raises:
+        ExportError: one cannot be written.
+    """
+    if request.results is None:
+        return {}
+    written: dict[str, str] = {}
+    if isinstance(found.trace, Trace):
+        written |= beside.write_trace(request.results, key, found.started, found.trace)
+    if isinstance(found.layers, str):
+        written |= beside.write_layers(request.results, key, found.started, found.layers)
+    return written
 
 
 def _evidence(plan: Plan | None) -> str:
@@ -187,6 +202,8 @@ def _protocol(request: SweepRequest, exact: int | None, found: CellFindings) -> 
     note = "trtexec " + " ".join(words[1:])
     if False in graphs:
         note += "; the launch by a CUDA graph failed and was not used"
+    if found.warm:
+        note += f"; the board {found.warm}"
     return Protocol(
         name=plan.name,
         min_seconds=0.0 if exact else plan.limits.enough.seconds,

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from elfatt_deploy.artifacts import Bundle, ParityReport, Unavailable
 from elfatt_deploy.bench.sweep import SweepCell
@@ -106,7 +107,9 @@ class BoardRun:
         locked: whether its clocks are.
         unlocked: why they are not.
         pushed: digest of the plan that lies in `work`.
+        plugins: plugin libraries that lie there.
         parity: plan and batch -> what its logits were held against.
+        layers_taken: plan and power mode of which the time of each layer is known.
         restored: what was verified at the end.
     """
 
@@ -122,7 +125,9 @@ class BoardRun:
     locked: bool = False
     unlocked: str = ""
     pushed: str = ""
+    plugins: tuple[str, ...] = ()
     parity: dict[tuple[str, int], ParityReport] = dataclasses.field(default_factory=dict)
+    layers_taken: set[tuple[str, int | None]] = dataclasses.field(default_factory=set)
     restored: str = "nothing was changed"
 
     def cell(self, batch: int, cell: SweepCell, bundle: Bundle) -> Cell:
@@ -172,7 +177,16 @@ class BoardRun:
         there = self.transport.run(("test", "-d", self.work), timeout_s=_REMOVE_TIMEOUT_S)
         if there.status:
             self.transport.run(("mkdir", "-p", self.work), timeout_s=_REMOVE_TIMEOUT_S)
-            self.pushed = ""
+            self.pushed, self.plugins = "", ()
+
+    def push_plugins(self, libraries: tuple[Path, ...]) -> None:
+        """Bring plugin libraries to the board, once."""
+        if len(self.plugins) == len(libraries):
+            return
+        there = tuple(f"{self.work}/{n}-{path.name}" for n, path in enumerate(libraries))
+        for path, remote in zip(libraries, there, strict=True):
+            self.transport.push(path, remote)
+        self.plugins = there
 
     def push_plan(self, plan: Plan) -> str:
         """Bring a plan to the board, in the place of the one before; returns where it lies."""

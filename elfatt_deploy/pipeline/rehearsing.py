@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from elfatt_deploy import recipes
 from elfatt_deploy.artifacts import Bundle
@@ -12,6 +13,7 @@ from elfatt_deploy.device.records import NvpmodelMode
 from elfatt_deploy.engine import dialects, memory, trtexec_command, trtexec_run
 from elfatt_deploy.engine.trtexec_command import Places
 from elfatt_deploy.engine.trtexec_run import RunPlaces
+from elfatt_deploy.errors import EngineError
 from elfatt_deploy.pipeline import board_building, board_measuring, sweeping
 from elfatt_deploy.pipeline.board_building import Builder
 from elfatt_deploy.pipeline.board_run import check_jetson
@@ -50,21 +52,29 @@ def rehearse(request: SweepRequest, progress: Progress = silent) -> tuple[str, .
         "jetson_clocks --restore, nvpmodel -m (the mode that was found), both read back",
     ]
     entered: SweepMode | None = None
-    built: set[tuple[str, str]] = set()
+    refused: dict[tuple[str, str], str] = {}  # "" where a plan can be built
     for cell in cells_of(request.recipe, tuple(modes), request.seed):
         if cell.mode != entered:
             lines += _mode_lines(cell.mode, modes[cell.mode])
             entered = cell.mode
         bundle = bundles[cell.model, cell.precision]
-        if (cell.model, cell.precision) not in built:
-            built.add((cell.model, cell.precision))
+        network = (cell.model, cell.precision)
+        if network not in refused:
             batch = board_measuring.batch_of(request, bundle)
-            lines += _build_lines(builder, bundle, cell.precision, batch)
+            try:
+                lines += _build_lines(builder, bundle, cell.precision, batch, request.plugins)
+                refused[network] = ""
+            except EngineError as error:  # in the sweep a record that says so
+                refused[network] = error.message
+        if refused[network]:
+            lines.append(f"# {' '.join(network)} {cell.contract}: fails, {refused[network]}")
+            continue
         lines.append(f"# {cell.model} {cell.precision} {cell.contract}: {_times(request)}")
         places = RunPlaces(
             program=builder.program,
             plan=f"{_WORK}/{bundle.path.name}.plan",
             times=f"{_WORK}/times.json",
+            plugins=_places_of(request.plugins),
         )
         command = board_measuring.timing_command(
             builder, cell.contract, places, request.plan, _shape(request, bundle)
@@ -77,7 +87,10 @@ def _times(request: SweepRequest) -> str:
     again = (
         ""
         if request.plan.name == "quick" or not request.rate_hz
-        else (f", sampled at {request.rate_hz:g} Hz, and once without the sampler")
+        else (
+            f", sampled at {request.rate_hz:g} Hz, once without the sampler, and, once for each "
+            "plan and mode, with --exportProfile"
+        )
     )
     return f"{request.plan.repetitions} times{again}"
 
@@ -90,8 +103,14 @@ def _mode_lines(asked: SweepMode, mode: NvpmodelMode | None) -> Sequence[str]:
             "sudo -n jetson_clocks"]  # fmt: skip
 
 
-def _build_lines(builder: Builder, bundle: Bundle, precision: str, batch: int) -> Sequence[str]:
-    config = config_of(bundle, board_measuring.build_request(bundle, precision, batch))
+def _places_of(plugins: tuple[Path, ...]) -> tuple[str, ...]:
+    return tuple(f"{_WORK}/{number}-{path.name}" for number, path in enumerate(plugins))
+
+
+def _build_lines(
+    builder: Builder, bundle: Bundle, precision: str, batch: int, plugins: tuple[Path, ...]
+) -> Sequence[str]:
+    config = config_of(bundle, board_measuring.build_request(bundle, precision, batch, plugins))
     if board_building.existing_plan(builder, bundle, config) is not None:
         return [f"# {bundle.path.name}: its plan is there already, and is pushed"]
     dialect = dialects.dialect_of(builder.tensorrt)
@@ -111,6 +130,7 @@ def _build_lines(builder: Builder, bundle: Bundle, precision: str, batch: int) -
             model=f"{_WORK}/model.onnx",
             plan=f"{name}.plan",
             layers=f"{name}.layers.json",
+            plugins=_places_of(plugins),
         ),
         forecast.workspace_bytes,
         (3, recipe.height, recipe.width),
@@ -122,7 +142,9 @@ def _build_lines(builder: Builder, bundle: Bundle, precision: str, batch: int) -
             plan=f"{name}.plan",
             inputs=f"{_WORK}/images.bin",
             outputs=f"{_WORK}/logits.json",
+            plugins=_places_of(plugins),
         ),
+        (batch, 3, recipe.height, recipe.width) if config.profile is not None else None,
     )
     target = recipes.target(bundle.manifest.target)
     return [f"# {bundle.path.name} ({target.summary}): build, then parity", shown(build),

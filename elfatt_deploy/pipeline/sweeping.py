@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from elfatt_deploy import bundles as bundle_files
 from elfatt_deploy.artifacts import Bundle, Unavailable
 from elfatt_deploy.bench.protocol import BenchPlan
-from elfatt_deploy.bench.sweep import SweepMode, SweepRecipe, cells_of, remaining
+from elfatt_deploy.bench.sweep import SweepCell, SweepMode, SweepRecipe, cells_of, remaining
 from elfatt_deploy.device import boards
 from elfatt_deploy.device.boards import BoardFile, BoardMode
 from elfatt_deploy.device.records import NvpmodelConfig, NvpmodelMode, Snapshot
-from elfatt_deploy.errors import ConnectError, DeviceError, UsageError
+from elfatt_deploy.errors import ConnectError, DeviceError, PowerModeError, UsageError
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.own import is_own
 from elfatt_deploy.pipeline import board_measuring
@@ -42,6 +43,7 @@ class SweepRequest:
         results: JSON Lines file that each record is appended to; None keeps them in the report.
         folder: where bundles are looked up and exported.
         bundles: bundles that are measured in place of those of the folder, by model and precision.
+        plugins: plugin libraries of that board, which its plans need.
         plan: how long each cell is measured.
         seed: of the order.
         again: whether cells that the results already hold are measured again.
@@ -57,6 +59,7 @@ class SweepRequest:
     results: Path | None = None
     folder: Path = Path("bundles")
     bundles: tuple[Bundle, ...] = ()
+    plugins: tuple[Path, ...] = ()
     plan: BenchPlan
     seed: int = 0
     again: bool = False
@@ -229,6 +232,7 @@ def _pass(request: SweepRequest, run: BoardRun, state: _State, progress: Progres
     finished = _finished(request, state)
     left = remaining(cells, keys, finished)
     state.cells, state.skipped = len(cells), len(cells) - len(left) - len(state.records)
+    check_reboots(request, left)
     for cell in left:
         run.enter(modes[cell.mode], progress)
         words = f"{len(state.records) + state.skipped + 1}/{len(cells)} {cell.model} "
@@ -259,6 +263,21 @@ def check_board(request: SweepRequest, board: BoardFile | Unavailable) -> None:
             f"the recipe {request.recipe.name} is for {' or '.join(wanted)}, and {request.device} "
             f"is {name}",
             hint="name another --device, or add --any-board to measure it all the same",
+        )
+
+
+def check_reboots(request: SweepRequest, cells: Sequence[SweepCell]) -> None:
+    """Refuse modes that may demand a reboot before the first cell, not after hours of others.
+
+    Raises:
+        PowerModeError: there are such modes, and reboots were not allowed.
+    """
+    modes = dict.fromkeys(cell.mode.asked for cell in cells if cell.mode.reboot)
+    if modes and not request.allow_reboot:
+        raise PowerModeError(
+            f"{request.device} goes to {', '.join(modes)} from where it is only by a reboot, for "
+            "they switch other parts of the GPU",
+            hint="add --allow-reboot, which holds for the way back as well, or ask for other modes",
         )
 
 

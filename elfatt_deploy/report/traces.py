@@ -16,7 +16,7 @@ from typing import Any
 
 from elfatt_deploy import units
 from elfatt_deploy.artifacts import from_document
-from elfatt_deploy.device.trace import Trace
+from elfatt_deploy.device.trace import TRACE_SCHEMA, Trace
 from elfatt_deploy.errors import SchemaError
 from elfatt_deploy.report import selection, tables
 from elfatt_deploy.report.charts import Axis, Chart, Panel, Point, Series
@@ -24,7 +24,6 @@ from elfatt_deploy.report.selection import Facets, facets_of, model_label
 from elfatt_deploy.report.tables import Column, Row, Table
 from elfatt_deploy.results.schema import RunRecord
 
-TRACE_SCHEMA = "elfatt-deploy/trace"
 _TRACES, _PROFILE = ".traces", ".profile.json"
 
 #: points of a line of a chart: more are not seen

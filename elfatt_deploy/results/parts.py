@@ -301,7 +301,7 @@ class PowerSummary:
         energy_mj: of all timed runs.
         energy_mj_per_image: the same for one image.
         sampler_overhead: share by which a repetition without sampler was faster.
-        hottest_c: the highest temperature of any sensor meanwhile.
+        hottest_c: the highest temperature meanwhile of any zone that is a sensor.
     """
 
     sampler: str

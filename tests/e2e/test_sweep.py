@@ -1,10 +1,12 @@
 """Sweeps of a simulated board behind a real SSH server, disturbed in every way that we know.
 
-`docs/reliability.py` does the same at many more moments, and writes what came of it.
+`benchmarks/reliability.py` does the same at many more moments, and writes what came of it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.pipeline import ExportRequest, export_bundle
+from elfatt_deploy.report import traces
 from elfatt_deploy.results.schema import PowerSummary, Statistics
 
 pytestmark = pytest.mark.slow
@@ -79,6 +82,23 @@ def test_a_sweep_over_ssh_stores_every_cell_and_a_second_one_has_nothing_to_do(r
     assert found.records() == records
     assert "0 of 4 cells, 4 were there already" in found.shown
     whole(found)
+
+
+def test_the_time_of_each_layer_is_taken_once_for_a_plan_and_a_mode_and_lies_beside(rig):
+    found = rig(modes=("MAXN",), ssh=False)
+    assert found.sweep("--not-quick") == 0, found.said
+    first, second = found.records()
+    valid(first)
+    names = {Path(name).parent.name: name for name in first.attachments}
+    assert set(names) == {"results.jsonl.traces", "results.jsonl.layers"}
+    assert [Path(name).parent.name for name in second.attachments] == ["results.jsonl.traces"]
+    data = (found.folder / names["results.jsonl.layers"]).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == first.attachments[names["results.jsonl.layers"]]
+    layers = traces.layers_from_document(json.loads(data), "the file")
+    assert len(layers) > 20
+    total = sum(layer.mean_ms for layer in layers)
+    assert total == pytest.approx(first.statistics.p50_ms, rel=0.5), "no CUDA graph, no noise"
+    assert isinstance(first.power.sampler_overhead, float)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -168,6 +188,15 @@ def test_a_mode_that_is_not_had_ends_the_sweep_with_what_was_measured(rig, fault
     assert found.sweep() == 4
     assert words in found.said
     assert {r.power_mode.name for r in found.records()} <= {"MAXN"}
+    whole(found)
+
+
+def test_modes_that_need_a_reboot_are_refused_before_the_first_cell(rig):
+    found = rig("agx-orin-64gb", ("30W", "15W"), target="jp6")
+    assert found.sweep() == 4
+    assert "goes to 15W from where it is only by a reboot" in found.said
+    assert "--allow-reboot" in found.said
+    assert found.records() == ()
     whole(found)
 
 

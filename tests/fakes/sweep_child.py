@@ -1,10 +1,11 @@
 """A short sweep in a process of its own, to be killed.
 
-    sweep_child.py DEVICE RESULTS BUNDLE MODE... [--allow-reboot] [--impatient]
+    sweep_child.py DEVICE RESULTS BUNDLE MODE... [--allow-reboot] [--impatient] [--not-quick]
 
 It is the sweep of the command line but for its plan, which is as short as it can be.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def main(device, results, bundle, *modes):
         device=device,
         results=Path(results),
         bundles=(given,),
-        plan=SHORT,
+        plan=dataclasses.replace(SHORT, name="default") if "--not-quick" in sys.argv else SHORT,
         allow_reboot="--allow-reboot" in sys.argv,
         command=tuple(sys.argv),
     )

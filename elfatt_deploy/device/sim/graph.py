@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from elfatt_deploy import optional
+from elfatt_deploy.graph import plugin_body, plugin_nodes
+from elfatt_deploy.models import plugin_node
 
 if TYPE_CHECKING:
     import onnx
 
 Kind = Literal["matmul", "convolution", "pointwise", "move"]
 
-_MATMULS = ("MatMul", "Gemm", "Einsum", "Attention")
+_MATMULS = ("MatMul", "Gemm", "Einsum", "Attention", plugin_node.OP)
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _MOVES = (
     "Transpose", "Slice", "Split", "Concat", "Cast", "Gather", "Expand", "Pad", "Tile", "Resize",
@@ -108,12 +110,16 @@ def parse_model(data: bytes) -> onnx.ModelProto:
 
 
 def foreign_node(model: onnx.ModelProto, ops: Iterable[str] | None) -> ForeignNode | None:
-    """Return the first node whose op is not among `ops`; None where all are, or all are taken."""
-    if ops is None:
-        return None
-    known = set(ops)
+    """Return the first node that no importer takes; None where all are taken.
+
+    Args:
+        model: the file.
+        ops: those of the default domain that are imported; None for all.
+    """
+    known = None if ops is None else set(ops)
     for number, node in enumerate(model.graph.node):
-        if node.op_type not in known:
+        named = known is not None and node.op_type not in known
+        if named or node.domain not in ("", "ai.onnx"):
             return ForeignNode(
                 number=number,
                 op=node.op_type,
@@ -143,7 +149,7 @@ def read_graph(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Graph:
     for value in fixed.graph.input:
         if value.name in shapes:
             _fix(value, shapes[value.name])
-    inferred = onnx_module.shape_inference.infer_shapes(fixed, data_prop=True)
+    inferred = plugin_body.infer_shapes(fixed, data_prop=True)
     known = _known(onnx_module, inferred.graph, weights)
     for value in inferred.graph.input:
         if value.name in dynamic and -1 in _dims(value):
@@ -223,7 +229,7 @@ def _floating(tensor: Tensor) -> bool:
 
 def _macs(node: Any, operands: list[Tensor], outputs: tuple[Tensor, ...]) -> int:
     """Return the multiply-accumulates of a product; 0 for all else."""
-    if len(operands) < 2 or not outputs:
+    if not outputs or (len(operands) < 2 and not plugin_nodes.is_plugin_node(node)):
         return 0
     made = outputs[0].elements
     if node.op_type in ("MatMul", "Einsum"):
@@ -233,6 +239,9 @@ def _macs(node: Any, operands: list[Tensor], outputs: tuple[Tensor, ...]) -> int
         return made * operands[0].shape[0 if attributes.get("transA") else -1]
     if node.op_type == "Conv":
         return made * math.prod(operands[1].shape[1:])
+    if plugin_nodes.is_plugin_node(node):
+        batch, _, channels = outputs[0].shape
+        return batch * plugin_nodes.attributes_of(node).macs(channels)
     if node.op_type == "ConvTranspose":
         return operands[0].elements * math.prod(operands[1].shape[1:])
     return 0

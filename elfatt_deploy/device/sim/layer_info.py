@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from elfatt_deploy.device.sim.graph import Graph, Node, Tensor
 from elfatt_deploy.device.sim.physics import Work
+from elfatt_deploy.models import plugin_node
 
 Type = Literal["f16", "f32", "tf32"]
 
@@ -21,7 +23,11 @@ _BYTES = {
     "UINT8": 1, "BOOL": 1,
 }  # fmt: skip
 _OLD_TYPES = {"matmul": "MatrixMultiply", "convolution": "CaskConvolution", "move": "Shuffle"}
-_OLD_OPS = {"Softmax": "SoftMax", "Cast": "Reformat", "Slice": "Slice", "Concat": "Concat"}
+_PLUGIN = "PluginV2"
+_OLD_OPS = {
+    "Softmax": "SoftMax", "Cast": "Reformat", "Slice": "Slice", "Concat": "Concat",
+    plugin_node.OP: _PLUGIN,
+}  # fmt: skip
 _NEW_TYPES = {"matmul": "gemm", "convolution": "correlation"}
 #: first version with TF32 units: compute capability 8.0
 _TF32_SM = 80
@@ -80,6 +86,26 @@ def size_of(tensor: Tensor) -> int:
     return tensor.elements * _BYTES.get(tensor.dtype, 4)
 
 
+def layer_bytes(document: Mapping[str, Any]) -> dict[str, int]:
+    """Return name of each layer -> bytes of its tensors; 0 where the document has names alone.
+
+    Args:
+        document: as `document` makes it.
+    """
+    found = {}
+    for layer in document["Layers"]:
+        if isinstance(layer, str):
+            found[layer] = 0
+            continue
+        tensors = (*layer["Inputs"], *layer["Outputs"])
+        found[layer["Name"]] = sum(
+            math.prod(tensor["Dimensions"])
+            * (2 if "Half" in str(tensor) or "FP16" in str(tensor) else 4)
+            for tensor in tensors
+        )
+    return found
+
+
 def document(
     graph: Graph, precisions: Precisions, version: tuple[int, ...], *, detailed: bool
 ) -> dict[str, Any]:
@@ -112,6 +138,8 @@ def _layer(node: Node, type_: Type, version: tuple[int, ...], number: int) -> Ma
     old = version < (9,)
     if old:
         name, kind = node.name, _OLD_OPS.get(node.op) or _OLD_TYPES.get(node.kind, "PointWiseV2")
+    elif node.op == plugin_node.OP:
+        name, kind = node.name, _PLUGIN
     elif node.kind in _NEW_TYPES:
         name, kind = f"{node.name}_myl0_{number}", _NEW_TYPES[node.kind]
     else:

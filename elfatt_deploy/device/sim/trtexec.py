@@ -13,6 +13,8 @@ from elfatt_deploy.device.sim.trtexec_build import Built, Failed
 from elfatt_deploy.device.sim.trtexec_options import Options
 from elfatt_deploy.device.sim.trtexec_plan import NotAPlan, read_plan, refusal
 from elfatt_deploy.device.sim.trtexec_text import Log
+from elfatt_deploy.graph import plugin_nodes
+from elfatt_deploy.models import plugin_node
 
 #: from this version on the help comes before the errors about options
 _HELP_FIRST = (10,)
@@ -130,6 +132,12 @@ def _load(machine: Machine, options: Options, log: Log) -> Built | None:
         wrong = refusal(plan, facts)
         if wrong is None and machine.happens("plan-rejected"):
             wrong = "Error Code 1: Serialization (Serialization assertion safeVersionRead failed.)"
+        known = trtexec_build.holds_plugin(options, log)
+        if wrong is None and plugin_nodes.holds_nodes(model) and not known:
+            wrong = (
+                "IPluginV2DynamicExt: getPluginCreator could not find plugin: "
+                f"{plugin_node.OP} version: {plugin_node.PLUGIN_VERSION}"
+            )
     except OSError:
         log.error(f"Error opening engine file: {name}")
         wrong = ""

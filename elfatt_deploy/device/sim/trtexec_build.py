@@ -25,9 +25,12 @@ from elfatt_deploy.device.sim.machine import Machine
 from elfatt_deploy.device.sim.trtexec_options import Options
 from elfatt_deploy.device.sim.trtexec_plan import Edge, Plan, plan_bytes
 from elfatt_deploy.device.sim.trtexec_text import Log
+from elfatt_deploy.graph import plugin_body
+from elfatt_deploy.models import plugin_node
 
 _CACHE_MAGIC = "elfatt-deploy simulated timing cache 1"
 _LIBRARY = "[TRT] "
+_PLUGIN_OPTIONS = ("--plugins", "--staticPlugins", "--dynamicPlugins")
 
 
 class Failed(Exception):
@@ -61,7 +64,9 @@ def build(machine: Machine, options: Options, log: Log) -> Built:
         log.error(f"{_LIBRARY}ModelImporter.cpp:735: Failed to parse ONNX model from file: {path}")
         _fail_parsing(log, began, facts.version)
         raise Failed from error
-    foreign = foreign_node(model, facts.ops)
+    # The plain ops that compute the same stand for nodes that a library brings.
+    plain = plugin_body.expanded(model) if holds_plugin(options, log) else model
+    foreign = foreign_node(plain, facts.ops)
     if foreign is not None:
         _refuse_node(log, foreign)
         _fail_parsing(log, began, facts.version)
@@ -82,6 +87,21 @@ def build(machine: Machine, options: Options, log: Log) -> Built:
         log.info(f"Created engine with size: {len(data) / 2**20:g} MiB")
     log.info(f"Engine built in {time.monotonic() - began:g} sec.")
     return Built(plan=plan, model=data)
+
+
+def holds_plugin(options: Options, log: Log) -> bool:
+    """Whether a library is loaded that holds the plugin `elfatt`, by its name; it is not run.
+
+    Raises:
+        Failed: a library is not there.
+    """
+    libraries = [Path(name) for name in options.texts(*_PLUGIN_OPTIONS)]
+    for path in libraries:
+        if not path.is_file():
+            log.error(f"Could not load library {path}: cannot open shared object file")
+            _fail_engine(log)
+            raise Failed
+    return any(path.name.endswith(plugin_node.LIBRARY) for path in libraries)
 
 
 def _graph(model: Any, options: Options, log: Log) -> Graph:

@@ -16,8 +16,9 @@ _EMULATED = frozenset((
     "--layerPrecisions", "--layerOutputTypes", "--loadInputs", "--exportOutput", "--exportTimes",
     "--warmUp", "--duration", "--iterations", "--avgRuns", "--useCudaGraph", "--useSpinWait",
     "--noDataTransfers", "--includeDataTransfers", "--noCudaGraph", "--noSpinWait", "--percentile",
-    "--separateProfileRun", "--exposeDMA", "--device", "--avgTiming", "--minTiming", "--streams",
-    "--infStreams", "--builderOptimizationLevel", "--tempdir",
+    "--separateProfileRun", "--exportProfile", "--exposeDMA", "--device", "--avgTiming",
+    "--minTiming", "--streams", "--infStreams", "--builderOptimizationLevel", "--tempdir",
+    "--plugins", "--staticPlugins", "--dynamicPlugins",
 ))  # fmt: skip
 
 
@@ -50,6 +51,10 @@ class Options:
     def text(self, key: str) -> str:
         """Return the last value of an option; empty without one."""
         return next((value for k, value in reversed(self._given) if k == key), "")
+
+    def texts(self, *keys: str) -> tuple[str, ...]:
+        """Return the values of options that may be given several times, in their order."""
+        return tuple(value for key, value in self._given if key in keys)
 
     def number(self, key: str, default: float) -> float:
         """Return the value of an option as a number.

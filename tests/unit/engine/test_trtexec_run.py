@@ -180,3 +180,13 @@ def test_a_graph_that_was_given_up_is_seen():
     assert not trtexec_run.graph_was_used(
         TrtexecLog(version="", verdict="passed", warnings=(warned,))
     )
+
+
+@pytest.mark.parametrize("version", KNOWN)
+def test_the_time_of_each_layer_is_taken_in_a_run_of_its_own(version):
+    places = RunPlaces(program="trtexec", plan="m.plan", layers="l.profile.json")
+    command = trtexec_run.layers_command(dialect_of(version), places, (1, 3, 64, 96))
+    assert {"--separateProfileRun", "--exportProfile=l.profile.json"} <= set(command)
+    assert "--shapes=images:1x3x64x96" in command
+    assert "--useCudaGraph" not in command, "it would hide the layers"
+    assert {word.partition("=")[0] for word in command[1:]} <= {*KNOWN[version], "--shapes"}

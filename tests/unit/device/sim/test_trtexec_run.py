@@ -255,3 +255,21 @@ def test_a_speed_that_is_none_is_refused(text, make_board, monkeypatch):
     monkeypatch.setenv("ELFATT_DEPLOY_SIM_SPEED", text)
     with pytest.raises(UsageError, match="is no speed"):
         make_board("nano").machine.speed()
+
+
+@pytest.mark.parametrize(("name", "has_median"), [("nano", False), ("agx-orin-64gb", True)])
+def test_layer_times_add_up_to_the_query_and_have_the_shape_of_the_version(
+    name, has_median, make_board, build, trtexec, tmp_path
+):
+    board, path = make_board(name), tmp_path / "l.profile.json"
+    status, stdout, _ = trtexec(
+        board, f"--loadEngine={build(board)}", "--separateProfileRun", f"--exportProfile={path}"
+    )
+    head, *layers = json.loads(path.read_text())
+    assert (status, list(head)) == (0, ["count"])
+    assert f"Timing trace has {head['count']} queries" in "\n".join(stdout)
+    assert all(("medianMs" in layer) is has_median for layer in layers)
+    assert sum(layer["percentage"] for layer in layers) == pytest.approx(100, rel=1e-4)
+    log = trtexec_log.parse_log("\n".join(stdout))
+    total = sum(layer["averageMs"] for layer in layers)
+    assert total == pytest.approx(log.summary.gpu_compute_median_ms, rel=0.2)
