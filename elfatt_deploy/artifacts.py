@@ -238,12 +238,38 @@ class PrecisionMap:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PluginUse:
+    """The TensorRT plugin that a graph needs.
+
+    Args:
+        name: as `export --plugin` calls it.
+        op: op of its nodes.
+        version: plugin version that the nodes ask for.
+        namespace: plugin namespace that they ask for.
+        library: file name of the library that TensorRT must load first.
+        nodes: number of its nodes: attention blocks that use it.
+        blocks: number of all attention blocks; the others are in plain ops.
+        verified: what ran in place of the plugin where outputs were compared.
+    """
+
+    name: str
+    op: str
+    version: str
+    namespace: str
+    library: str
+    nodes: int
+    blocks: int
+    verified: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BundleManifest:
     """The manifest of a bundle.
 
     `parity` is that of the file in ONNX Runtime. With precision `fp16` there are a `precision_map`
     and the parity of the emulated FP16 as well, for ONNX Runtime proves the graph and not the
-    numerics.
+    numerics. A graph that needs a plugin says so in `plugin`, which manifests of older versions
+    lack.
     """
 
     schema: str
@@ -266,6 +292,7 @@ class BundleManifest:
     files: dict[str, str]
     precision_map: PrecisionMap | None = None
     emulation: ParityReport | None = None
+    plugin: PluginUse | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ class BenchRequest:
         models: names, each looked up among the bundles and exported where there is none.
         bundles: folders of bundles; with `plans`, those that the plans were built from.
         plans: folders of TensorRT plans, measured in place of bundles.
+        plugins: plugin libraries to load before a plan.
         folder: where bundles are looked up and exported.
         height: input rows of the models; None means each model's own.
         width: input columns of the models; None means each model's own.
@@ -45,6 +46,7 @@ class BenchRequest:
     models: tuple[str, ...] = ()
     bundles: tuple[Path, ...] = ()
     plans: tuple[Path, ...] = ()
+    plugins: tuple[Path, ...] = ()
     folder: Path = Path("bundles")
     height: int | None = None
     width: int | None = None

@@ -58,6 +58,7 @@ class Task:
         contract: name of the timing contract.
         plan: the plan's folder, for the runners that run one.
         variant: `compile` for torch.
+        plugins: plugin libraries to load before the plan.
     """
 
     bundle: str
@@ -72,15 +73,19 @@ class Task:
     contract: str = "single-stream/1"
     plan: str = ""
     variant: str = ""
+    plugins: tuple[str, ...] = ()
 
 
 def task_from_document(document: dict[str, Any]) -> Task:
     """Turn the JSON of our own parent process into a task."""
     limits = dict(document["limits"])
     limits["enough"] = StopRule(**limits["enough"])
-    return Task(
-        **{**document, "limits": Limits(**limits), "steady": SteadyRule(**document["steady"])}
-    )
+    typed = {
+        "limits": Limits(**limits),
+        "steady": SteadyRule(**document["steady"]),
+        "plugins": tuple(document["plugins"]),
+    }
+    return Task(**{**document, **typed})
 
 
 def measure(task: Task) -> Measured | Failed:
@@ -130,11 +135,12 @@ def _runner(task: Task, folder: Path) -> Runner:
         path = str(folder / artifacts.MODEL_FILE)
         return OrtRunner(path, provider=task.provider, threads=task.threads, tf32=tf32)
     if task.runner == "trt":
-        return TrtRunner(Path(task.plan), bundle=bundles.read_bundle(folder))
+        plugins = tuple(map(Path, task.plugins))
+        return TrtRunner(Path(task.plan), bundle=bundles.read_bundle(folder), plugins=plugins)
     if task.runner == "trtexec":
         plan = plans.read_plan(Path(task.plan))
         dynamic = plan.manifest.profile is not None
-        return TrtexecRunner(Local(), str(plan.path), dynamic=dynamic)
+        return TrtexecRunner(Local(), str(plan.path), dynamic=dynamic, plugins=task.plugins)
     optional.load("torch")
     from elfatt_deploy.models import weights
 

@@ -66,6 +66,10 @@ def command(
             help="Measure this TensorRT plan, a folder that 'build' wrote. Repeatable.",
         ),
     ] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", help="A plugin library that a plan needs. Repeatable."),
+    ] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where bundles are looked up and made.")
     ] = Path("bundles"),
@@ -198,6 +202,7 @@ def command(
         "--model": model is not None,
         "--bundle": bool(bundle),
         "--plan": bool(plan),
+        "--plugin": bool(plugin),
         "--resolution": resolution is not None,
         "--batch": batch is not None,
         "--runner": runner is not None,
@@ -241,6 +246,7 @@ def command(
                 power=power,
                 models=_names(model) if model else () if bundle else (_DEFAULT_MODEL,),
                 bundles=tuple(bundle or ()),
+                plugins=tuple(plugin or ()),
                 precision=precision,
                 batch=batch,
                 size=(height, width),
@@ -255,11 +261,13 @@ def command(
             quiet=quiet,
         )
     _refuse({"--allow-reboot": allow_reboot}, "goes with --power")
+    _refuse({"--plugin": bool(plugin) and not plan}, "goes with --plan, --device and --power")
     chosen = runner or (contracts.PLAN_RUNNERS[0] if plan else "ort")
     request = BenchRequest(
         models=_names(model) if model else () if bundle or plan else (_DEFAULT_MODEL,),
         bundles=tuple(bundle or ()),
         plans=tuple(plan or ()),
+        plugins=tuple(plugin or ()),
         folder=folder,
         height=height,
         width=width,

@@ -23,6 +23,7 @@ class BoardOptions:
         power: power mode; None leaves the board in the one it is in.
         models: names.
         bundles: folders of bundles, in place of models.
+        plugins: plugin libraries of that board, which their plans need.
         precision: `fp32`, `tf32` or `fp16`.
         batch: images in a run; None for 1, or what the bundle has.
         size: rows and columns of the input; None for each model's own.
@@ -38,6 +39,7 @@ class BoardOptions:
     power: str | None
     models: tuple[str, ...]
     bundles: tuple[Path, ...]
+    plugins: tuple[Path, ...]
     precision: str
     batch: int | None
     size: tuple[int | None, int | None]
@@ -89,6 +91,7 @@ def run(asked: BoardOptions, *, json: bool, quiet: bool) -> int:
         results=asked.results,
         folder=asked.folder,
         bundles=given,
+        plugins=asked.plugins,
         plan=asked.plan,
         seed=asked.seed,
         again=True,  # who asks for one number wants it now

@@ -54,6 +54,10 @@ def command(
             help="Folder that 'build' wrote from this bundle: also run it on the GPU and compare.",
         ),
     ] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", help="A plugin library that the plan needs. Repeatable."),
+    ] = None,
     builder: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +80,8 @@ def command(
     with output.progress(quiet) as progress:
         if against is not None and not layers:
             raise UsageError("--against compares inner tensors: give --layers too")
+        if plugin and plan is None:
+            raise UsageError("--plugin goes with --plan: TensorRT alone loads it")
         if bundle.suffix == ".onnx":
             if layers or builder or plan:
                 raise UsageError("--layers, --plan and --builder are for a bundle, not for a file")
@@ -96,6 +102,7 @@ def command(
                 against=against,
                 builder=builder,
                 plan=plan,
+                plugins=tuple(plugin or ()),
                 progress=progress,
             )
     return show.outcome(outcome, "check", json=json, quiet=quiet)

@@ -69,6 +69,15 @@ def command(
             autocompletion=options.complete_target,
         ),
     ] = "jp6",
+    plugin: Annotated[
+        str | None,
+        typer.Option(
+            "--plugin",
+            metavar="NAME",
+            help="elfatt: one node of that TensorRT plugin for each attention block that it "
+            "covers; to build it, TensorRT needs the plugin's library.",
+        ),
+    ] = None,
     settings: options.Settings = None,
     images: Annotated[
         Path | None,
@@ -102,6 +111,7 @@ def command(
         key_map=key_map,
         swap_halves=swap_halves,
         seed=seed,
+        plugin=plugin,
         images=images,
         output=out,
     )

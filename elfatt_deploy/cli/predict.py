@@ -15,6 +15,7 @@ from elfatt_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from elfatt_deploy.pipeline.predicting import PredictedCell, PredictReport
+    from elfatt_deploy.predict.plugin import Saving
 
 _DEFAULT_MODEL = "cswin_t_elfatt"
 _COLUMNS = (
@@ -75,6 +76,15 @@ def command(
             "TensorRT does; or both.",
         ),
     ] = "both",
+    plugin: Annotated[
+        str | None,
+        typer.Option(
+            "--plugin",
+            metavar="NAME",
+            help="elfatt: also with that plugin's node in the attention blocks that it covers, and "
+            "what it saves in each.",
+        ),
+    ] = None,
     results: Annotated[
         Path | None,
         typer.Option("--results", metavar="FILE", help="Append a record of each to this file."),
@@ -89,7 +99,7 @@ def command(
     it orders power modes well and attentions badly. Nothing tests the fused regime.
     """
     from elfatt_deploy.pipeline import predicting
-    from elfatt_deploy.predict.kernels import Precision, Regime, known_models
+    from elfatt_deploy.predict.kernels import Precision, known_models
 
     named = [name for text in model or [_DEFAULT_MODEL] for name in text.split(",")]
     request = predicting.PredictRequest(
@@ -97,7 +107,8 @@ def command(
         boards=tuple(dict.fromkeys(board or ())),
         power=power,
         precisions=_chosen("--precision", precision, get_args(Precision)),
-        regimes=_chosen("--regime", regime, get_args(Regime)),
+        regimes=_chosen("--regime", regime, predicting.REGIMES),
+        plugin=plugin,
         batch=batch,
         results=results,
     )
@@ -140,6 +151,40 @@ def _show_table(report: PredictReport) -> None:
         _COLUMNS,
         [_row(cell) for cell in report.cells],
         "\n".join((*bands, f"method {report.constants.method}: {_METHOD}", _LIMITS)),
+    )
+    if report.savings:
+        _show_savings(report.savings)
+
+
+def _show_savings(savings: tuple[Saving, ...]) -> None:
+    """Show what the node saves in a block of each level, and over all levels of a model."""
+    rows = []
+    for model, precision in dict.fromkeys((one.model, one.precision) for one in savings):
+        mine = [one for one in savings if (one.model, one.precision) == (model, precision)]
+        rows += [
+            (model, precision, one.level, str(one.blocks), f"{one.launches:g}",
+             units.mebibytes(round(one.moved_bytes)))
+            for one in mine
+        ]  # fmt: skip
+        launches = sum(one.launches * one.blocks for one in mine)
+        moved = sum(one.moved_bytes * one.blocks for one in mine)
+        blocks = sum(one.blocks for one in mine)
+        rows.append(
+            (
+                model,
+                precision,
+                "whole model",
+                str(blocks),
+                f"{launches:g}",
+                units.mebibytes(round(moved)),
+            )
+        )
+    output.show_table(
+        "PREDICTED: what the plugin's node saves, of one image at batch 1",
+        ("model", "precision", "level", "blocks with it", "launches a block", "MiB a block"),
+        rows,
+        "against the fused regime, a mean over the blocks of a level, and the sum for the model; "
+        "the same on every board; bytes through the memory",
     )
 
 
@@ -208,6 +253,14 @@ def _document(report: PredictReport) -> dict[str, Any]:
                 "key": cell.record.key,
             }
             for cell in report.cells
+        ],
+        "savings": [
+            {
+                **to_document(one),
+                "launches_saved_per_block": one.launches,
+                "bytes_saved_per_block": one.moved_bytes,
+            }
+            for one in report.savings
         ],
         "missing": list(report.missing),
         "unverified": list(report.unverified),

@@ -159,6 +159,12 @@ def _show_tables(result: Outcome) -> None:
         f"{graph.opset}, {graph.nodes} nodes, {units.mebibytes(graph.initializer_bytes)} MiB of "
         f"weights, for {manifest.target}"
     )
+    if manifest.plugin:
+        used = manifest.plugin
+        output.show(
+            f"plugin {used.name}: {used.nodes} of {used.blocks} attention blocks are one "
+            f"{used.op} node; TensorRT needs {used.library} to build it; {used.verified}"
+        )
     if manifest.precision_map:
         _show_islands(manifest.precision_map)
     output.show(f"bundle: {result.bundle.path}")

@@ -49,6 +49,10 @@ def command(
             "--bundles", metavar="DIR", help="Where bundles are looked up, and exported to."
         ),
     ] = Path("bundles"),
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", help="A plugin library of the board. Repeatable."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="About 10 s a cell; not to be quoted.")
     ] = False,
@@ -105,6 +109,7 @@ def command(
         device=devices[0],
         results=store,
         folder=folder,
+        plugins=tuple(plugin or ()),
         plan=protocol.PLANS["quick" if quick else "strict" if strict else "default"],
         seed=seed,
         again=not resume,

@@ -15,9 +15,11 @@ from typing import Any
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import EngineError
+from elfatt_deploy.graph import plugin_nodes
+from elfatt_deploy.models import plugin_node
 
 #: entries of the builder's list that wait for another stream and compute nothing
-_EVENTS = ("signal", "wait")
+EVENTS = ("signal", "wait")
 _FUSED_ATTENTION = "_gemm_mha"
 #: findings of the parser that a message shows
 _SHOWN = 3
@@ -67,8 +69,14 @@ def kernels(model: bytes) -> tuple[Kernel, ...]:
 
     Raises:
         MissingDependency: the package tensorrt_rtx is absent.
-        EngineError: the graph does not parse, or does not build.
+        EngineError: the graph needs a plugin, does not parse, or does not build.
     """
+    if plugin_nodes.holds_nodes(model):
+        raise EngineError(
+            f"the graph needs the plugin {plugin_node.DOMAIN}, and TensorRT for RTX has no plugin "
+            "layers",
+            hint=f"export the model without --plugin {plugin_node.DOMAIN}",
+        )
     trt = optional.load("tensorrt_rtx")
     log = _log(trt)
     builder = trt.Builder(log)
@@ -121,7 +129,7 @@ def count(found: tuple[Kernel, ...], block_of: Mapping[str, str] | None = None) 
         blocks[block] += 1
     return KernelCount(
         kernels=len(found),
-        events=sum(kernel.kind in _EVENTS for kernel in found),
+        events=sum(kernel.kind in EVENTS for kernel in found),
         fused_attention=sum(_FUSED_ATTENTION in kernel.name for kernel in found),
         blocks=tuple(blocks.items()),
     )

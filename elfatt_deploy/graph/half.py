@@ -15,7 +15,7 @@ import numpy as np
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import ExportError
-from elfatt_deploy.graph import simplify
+from elfatt_deploy.graph import plugin_body, simplify
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ def float_tensors(model: onnx.ModelProto) -> frozenset[str]:
     """
     onnx_module = optional.load("onnx")
     try:
-        typed = onnx_module.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        typed = plugin_body.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # its error is no public class
         raise ExportError(f"the types of the graph cannot be worked out: {error}") from error
     values = (*typed.graph.input, *typed.graph.value_info, *typed.graph.output)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import TargetError
+from elfatt_deploy.graph import plugin_body, plugin_nodes
 from elfatt_deploy.graph.summary import opset_of
+from elfatt_deploy.models import plugin_node
 from elfatt_deploy.recipes import Target
 
 if TYPE_CHECKING:
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:\-]*")
 
 
-def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
+def findings(model: onnx.ModelProto, target: Target, plugin: str | None = None) -> tuple[str, ...]:
     """Return what does not fit the target, a line each; nothing where all fits.
+
+    Args:
+        model: the file.
+        target: what it is for.
+        plugin: the plugin that it was exported with, whose nodes it may hold.
 
     Raises:
         TargetError: the ONNX checker refuses the file.
@@ -37,7 +44,9 @@ def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
         found.append(
             f"opset {opset}: target {target.name} takes {target.opset_min} to {target.opset_max}"
         )
-    foreign = sorted({n.domain for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    found.extend(_plugin_findings(model, target, plugin))
+    known = ("", "ai.onnx", plugin_node.DOMAIN)
+    foreign = sorted({n.domain for n in model.graph.node if n.domain not in known})
     if foreign:
         found.append(f"ops of other domains: {', '.join(foreign)}")
     if target.ops is not None:
@@ -48,7 +57,9 @@ def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
                 f"op {op}: not on the list of target {target.name} "
                 f"({len(users)} nodes, first {users[0]})"
             )
-    inferred = onnx_module.shape_inference.infer_shapes(model)
+    if plugin_nodes.findings(model):  # nothing behind such a node has a type
+        return tuple(found)
+    inferred = plugin_body.infer_shapes(model)
     found.extend(_rank_findings(inferred, target))
     found.extend(_dtype_findings(inferred, target, opset))
     odd = [n.name for n in model.graph.node if not _SAFE_NAME.fullmatch(n.name)]
@@ -57,18 +68,37 @@ def findings(model: onnx.ModelProto, target: Target) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check(model: onnx.ModelProto, target: Target) -> None:
-    """Raise where the file does not fit its target.
+def check(model: onnx.ModelProto, target: Target, plugin: str | None = None) -> None:
+    """Raise where the file does not fit its target; see `findings`.
 
     Raises:
         TargetError: with all findings.
     """
-    found = findings(model, target)
+    found = findings(model, target, plugin)
     if found:
         raise TargetError(
             f"the file does not fit target {target.name}:\n  " + "\n  ".join(found),
             hint="choose another --target, or write the model in ops that this one takes",
         )
+
+
+def _plugin_findings(model: onnx.ModelProto, target: Target, plugin: str | None) -> list[str]:
+    """Say where nodes of the plugin stand that may not, or that it does not take."""
+    mine = [node for node in model.graph.node if node.domain == plugin_node.DOMAIN]
+    if not mine:
+        return []
+    where = f"({len(mine)} nodes, first {mine[0].name or mine[0].output[0]})"
+    other = sorted({node.op_type for node in mine} - {plugin_node.OP})
+    if other:
+        return [f"op {', '.join(other)}: the plugin {plugin_node.DOMAIN} has no such op {where}"]
+    if plugin != plugin_node.DOMAIN:
+        return [
+            f"op {plugin_node.OP}: needs TensorRT's plugin {plugin_node.DOMAIN}, and the file is "
+            f"of no bundle exported with --plugin {plugin_node.DOMAIN} {where}"
+        ]
+    if not target.trtexec:
+        return [f"op {plugin_node.OP}: target {target.name} is no TensorRT {where}"]
+    return list(plugin_nodes.findings(model))
 
 
 def _rank_findings(inferred: onnx.ModelProto, target: Target) -> list[str]:

@@ -15,6 +15,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from elfatt_deploy import optional
+from elfatt_deploy.graph import plugin_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     onnx_module = optional.load("onnx")
     half, single = onnx_module.TensorProto.FLOAT16, onnx_module.TensorProto.FLOAT
-    typed = onnx_module.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    typed = plugin_body.infer_shapes(model, strict_mode=True, data_prop=True).graph
     values = (*typed.input, *typed.value_info, *typed.output)
     halves = {v.name for v in values if v.type.tensor_type.elem_type == half}
     result = copy.deepcopy(model)

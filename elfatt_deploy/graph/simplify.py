@@ -2,7 +2,9 @@
 
 onnxslim folds constants, removes dead nodes and merges chains of Reshape. One of its passes is left
 out: turning a Transpose into a Reshape cost 61 kernels in the TensorRT-for-RTX builder on a CSWin
-graph.
+graph. Another one is left out where there are nodes of the plugin: it writes the projection before
+one as a Gemm and a Reshape, between which that builder cannot keep the bias in FP16, and makes it a
+kernel of its own (docs/plugin.md).
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import ExportError
+from elfatt_deploy.graph import plugin_body, plugin_nodes
 
 if TYPE_CHECKING:
     import onnx
 
 _LEFT_OUT = ["EliminationTransposeAsReshape"]
+_LEFT_OUT_WITH_PLUGIN = ["FusionGemm"]
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,8 +32,9 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     onnxslim = optional.load("onnxslim")
     shared = copy.deepcopy(model)
     share_constants(shared)  # a tracer writes one for each use, and onnxslim's time grows with them
+    left_out = _LEFT_OUT + (_LEFT_OUT_WITH_PLUGIN if plugin_nodes.plugin_nodes(model) else [])
     try:
-        slim: onnx.ModelProto = onnxslim.slim(shared, skip_fusion_patterns=_LEFT_OUT)
+        slim: onnx.ModelProto = onnxslim.slim(shared, skip_fusion_patterns=left_out)
     except Exception as error:
         raise ExportError(f"the graph cannot be simplified: {error}") from error
     return slim
@@ -87,7 +92,7 @@ def strip_metadata(model: onnx.ModelProto) -> None:
 def float_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the names of all FP32 and FP16 tensors that nodes make, in the order of the graph."""
     onnx_module = optional.load("onnx")
-    graph = onnx_module.shape_inference.infer_shapes(model).graph
+    graph = plugin_body.infer_shapes(model).graph
     floats = {onnx_module.TensorProto.FLOAT, onnx_module.TensorProto.FLOAT16}
     found = {
         value.name
@@ -106,7 +111,7 @@ def add_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     onnx_module = optional.load("onnx")
     made = {output for node in model.graph.node for output in node.output}
     present = {output.name for output in model.graph.output}
-    typed = onnx_module.shape_inference.infer_shapes(model).graph
+    typed = plugin_body.infer_shapes(model).graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
     for name in names:
         if name not in made:

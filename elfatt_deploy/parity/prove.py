@@ -70,20 +70,25 @@ def prove_half(folder: Path, batch: int | str, islands: Collection[str]) -> Pari
         return compare.compare(runner, golden, batch, tolerance("fp16"))
 
 
-def prove_plan(bundle: Bundle, plan: Path) -> ParityReport:
+def prove_plan(bundle: Bundle, plan: Path, plugins: tuple[Path, ...] = ()) -> ParityReport:
     """Run a TensorRT plan on this machine's GPU and compare its logits with the golden ones.
 
     The tolerance is that of the precision the plan was built with, whatever its layers say.
 
+    Args:
+        bundle: what the plan was built from.
+        plan: its folder.
+        plugins: plugin libraries to load first.
+
     Raises:
-        InputFileError: the plan or the golden file is missing or torn.
+        InputFileError: the plan or the golden file is missing or torn, or a library does not load.
         MissingDependency: TensorRT, or both CUDA libraries, are absent.
         PlanMismatch: the plan belongs to another place or another bundle.
         EngineError: CUDA or TensorRT fails.
     """
     golden = read_golden(bundle.golden_path)
     precision = plans.read_plan(plan).manifest.precision
-    with TrtRunner(plan, bundle=bundle) as runner:
+    with TrtRunner(plan, bundle=bundle, plugins=plugins) as runner:
         return compare.compare(runner, golden, bundle.manifest.batch, tolerance(precision))
 
 

@@ -33,6 +33,7 @@ from elfatt_deploy.errors import (
     UnknownNameError,
     UsageError,
 )
+from elfatt_deploy.models import plugin_node
 from elfatt_deploy.pipeline.manifest import versions
 from elfatt_deploy.pipeline.records import Progress, silent
 from elfatt_deploy.transport.local import Local
@@ -104,7 +105,8 @@ def config_of(bundle: Bundle, request: BuildRequest) -> BuildConfig:
 
     Raises:
         UnknownNameError: there is no such precision.
-        UsageError: a precision or batch that the bundle does not hold.
+        UsageError: a precision or batch that the bundle does not hold, or it needs a plugin that
+            is not given.
         SchemaError: the bundle's target is unknown.
     """
     manifest = bundle.manifest
@@ -117,6 +119,7 @@ def config_of(bundle: Bundle, request: BuildRequest) -> BuildConfig:
             f"{bundle.path} was exported for {target.name}, which is no TensorRT",
             hint="export it with --target jp4, jp5, jp6, jp7, jp7.2 or desktop",
         )
+    _check_plugin(bundle, request)
     wanted = request.precision or manifest.precision
     precision = next((name for name in PRECISIONS if name == wanted), None)
     if precision is None:
@@ -142,6 +145,18 @@ def config_of(bundle: Bundle, request: BuildRequest) -> BuildConfig:
         timing_cache=request.timing_cache,
         plugins=request.plugins,
     )
+
+
+def _check_plugin(bundle: Bundle, request: BuildRequest) -> None:
+    """Refuse a bundle whose plugin is not given; what a library holds, TensorRT alone can tell."""
+    use = bundle.manifest.plugin
+    if use is not None and not request.plugins:
+        raise UsageError(
+            f"{bundle.path} needs the TensorRT plugin {use.name} (op {use.op}, version "
+            f"{use.version}), and no library was given",
+            hint=f"build {use.library} for that machine as {plugin_node.LIBRARY_PAGE} tells, and "
+            f"add --plugin path/to/{use.library}",
+        )
 
 
 def islands_of(bundle: Bundle) -> tuple[str, ...]:

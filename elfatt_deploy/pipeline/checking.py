@@ -11,7 +11,7 @@ from elfatt_deploy import bundles, preprocessing, recipes
 from elfatt_deploy import golden as golden_files
 from elfatt_deploy.artifacts import Preprocessing
 from elfatt_deploy.engine import rtx
-from elfatt_deploy.errors import SchemaError, UnknownNameError
+from elfatt_deploy.errors import SchemaError, UnknownNameError, UsageError
 from elfatt_deploy.parity import prove
 from elfatt_deploy.parity.tolerance import tolerance
 from elfatt_deploy.pipeline.exporting import ONNX_CROP, ONNX_INPUT_SIZE
@@ -31,6 +31,7 @@ def check_bundle(
     against: str | None = None,
     builder: str | None = None,
     plan: Path | None = None,
+    plugins: tuple[Path, ...] = (),
     progress: Progress = silent,
 ) -> Outcome:
     """Check a bundle: digests, target, and parity of ONNX Runtime with the golden outputs.
@@ -41,6 +42,7 @@ def check_bundle(
         layers: whether every named inner tensor is compared as well.
         runner: with `against`, the runner that is judged.
         plan: a TensorRT plan of this bundle, whose logits are compared as well, on a GPU.
+        plugins: plugin libraries that the plan needs.
         builder: `rtx` to build the graph with TensorRT for RTX and count its kernels.
         against: a runner that every inner tensor is compared with, in place of the golden outputs.
         progress: called with each stage as it begins.
@@ -51,7 +53,8 @@ def check_bundle(
         UnknownNameError: there is no such provider, runner or builder.
         PlanMismatch: the plan belongs to another place or another bundle.
         EngineError: the builder refuses the graph, or the plan does not run.
-        UsageError: a runner is compared with itself.
+        UsageError: a runner is compared with itself; of a bundle that needs a plugin, the builder
+            is asked, or its plan is run without the library.
         MissingDependency: onnx or ONNX Runtime is absent.
         RunnerError: ONNX Runtime refuses the file or the provider.
     """
@@ -68,8 +71,21 @@ def check_bundle(
         tolerance(manifest.precision)
     except UnknownNameError as error:
         raise SchemaError(f"the manifest of {path}: {error.message}") from error
+    plugin = manifest.plugin
+    if plan is not None and plugin is not None and not plugins:
+        raise UsageError(
+            f"{plan} needs the plugin {plugin.name}, and no library was given",
+            hint=f"add --plugin path/to/{plugin.library}, the one that it was built with",
+        )
+    if builder is not None and plugin is not None:
+        raise UsageError(
+            f"{path} needs the plugin {plugin.name}, and TensorRT for RTX has no plugin layers",
+            hint=f"export the model without --plugin {plugin.name}, and check that bundle with "
+            f"--builder {builder}",
+        )
     progress("checking the graph")
-    found = lint.findings(summary.load(bundle.model_path), target)
+    used = plugin.name if plugin is not None else None
+    found = lint.findings(summary.load(bundle.model_path), target, used)
     progress("comparing with the golden outputs")
     half = manifest.precision == "fp16"
     stored = "fp32" if half and target.fp16 == "flags" else manifest.precision
@@ -83,7 +99,7 @@ def check_bundle(
     engine = None
     if plan is not None:
         progress("running the plan")
-        engine = prove.prove_plan(bundle, plan)
+        engine = prove.prove_plan(bundle, plan, plugins)
     kernels = None
     if builder is not None:
         progress("building with TensorRT for RTX")

@@ -1,5 +1,6 @@
 """export_bundle: model -> weights -> golden -> rewrites -> ONNX -> simplify -> lint -> parity.
 
+With a plugin, its node stands for the attention of the blocks that it covers.
 With precision fp16, before lint: islands -> typed graph; after parity: parity of emulated FP16.
 
 Of an ONNX file: names -> lint -> golden (not optimised) -> parity (optimised).
@@ -17,17 +18,18 @@ from elfatt_deploy.artifacts import (
     Bundle,
     Counts,
     ModelIdentity,
+    PluginUse,
     PrecisionMap,
     Preprocessing,
     Weights,
 )
 from elfatt_deploy.errors import InputFileError, UsageError
 from elfatt_deploy.golden import Golden, GoldenInputs
-from elfatt_deploy.models import own, pretrained, registry
+from elfatt_deploy.models import own, plugin_node, pretrained, registry
 from elfatt_deploy.models.settings import parse_settings
 from elfatt_deploy.parity import prove
 from elfatt_deploy.parity.tolerance import tolerance
-from elfatt_deploy.pipeline.manifest import manifest_of
+from elfatt_deploy.pipeline.manifest import manifest_of, plugin_use
 from elfatt_deploy.pipeline.records import ExportPlan, ExportRequest, Outcome, Progress, silent
 from elfatt_deploy.precision import guard
 from elfatt_deploy.recipes import Target
@@ -61,6 +63,7 @@ def export_bundle(request: ExportRequest, progress: Progress = silent) -> Outcom
         raise UsageError(f"a batch of {batch!r}", hint="use a number from 1, or dynamic")
     tolerance(request.precision)
     target = recipes.target(request.target)
+    _check_plugin(request, target)
     paths, name = preprocessing.parity_images(request.images)
     _check_weights(request)
     saved = _saved_map(request)
@@ -98,9 +101,24 @@ def export_bundle(request: ExportRequest, progress: Progress = silent) -> Outcom
         precision=request.precision,
         precision_map=saved,
         image_source=request.images.name if request.images else "scikit-image",
+        plugin=request.plugin,
         counts=_counts(spec, height, width),
     )
     return export_module(model, golden_files.gather_inputs(recipe, paths, name), plan, progress)
+
+
+def _check_plugin(request: ExportRequest, target: Target) -> None:
+    """Refuse a plugin that is not known, and one where none can be used."""
+    plugin_node.check_plugin(request.plugin)
+    if request.plugin is None:
+        return
+    if request.is_onnx:
+        raise UsageError(f"--plugin {request.plugin} rewrites a torch model, not {request.model}")
+    if not target.trtexec:
+        raise UsageError(
+            f"--plugin {request.plugin} is for TensorRT, and target {target.name} is none",
+            hint="choose --target jp4, jp5, jp6, jp7, jp7.2 or desktop, or leave --plugin away",
+        )
 
 
 def _check_weights(request: ExportRequest) -> None:
@@ -181,12 +199,16 @@ def export_module(
             cannot be written.
         RunnerError: ONNX Runtime refuses the file.
     """
-    from elfatt_deploy.export import exporter, golden, rewrites
+    from elfatt_deploy.export import exporter, golden, plugin, rewrites
     from elfatt_deploy.graph import simplify
 
     with bundles.new_folder(plan.folder) as folder:
         progress("running the torch module")
         logits, taps = golden.reference_run(model, inputs.images)
+        use, names = None, tuple(rewrites.rewrites_for(plan.target.local, plan.precision))
+        if plan.plugin is not None:
+            model = plugin.with_nodes(model)
+            use, names = plugin_use(*plugin.blocks_of(model)), (plugin.REWRITE, *names)
         progress(f"exporting to opset {plan.target.opset}")
         size = _TRACED_BATCH if isinstance(plan.batch, str) else plan.batch
         proto = exporter.onnx_from_torch(
@@ -211,8 +233,9 @@ def export_module(
             proto,
             tap_names,
             "torch.onnx (TorchScript)",
-            tuple(rewrites.rewrites_for(plan.target.local, plan.precision)),
+            names,
             progress,
+            use,
         )
 
 
@@ -275,6 +298,7 @@ def _proved(
     exporter: str,
     rewrites: tuple[str, ...],
     progress: Progress,
+    use: PluginUse | None = None,
 ) -> Outcome:
     """Hold a graph against its target and its golden outputs; write it and its manifest."""
     from elfatt_deploy.graph import half, lint, summary
@@ -288,7 +312,7 @@ def _proved(
         proto = half.mixed(proto, islands)
     elif found:
         stored = "fp32"  # the builder makes it FP16, by its flag
-    lint.check(proto, plan.target)
+    lint.check(proto, plan.target, plan.plugin)
     (folder / artifacts.MODEL_FILE).write_bytes(proto.SerializeToString())
     graph = summary.summarize(proto)
     progress("comparing with the reference")
@@ -300,7 +324,7 @@ def _proved(
     outcome = Outcome(parity=report, bundle=None, emulation=emulation)
     if not outcome.passed:
         return outcome
-    manifest = manifest_of(plan, folder, graph, taps, outcome, exporter, rewrites, found)
+    manifest = manifest_of(plan, folder, graph, taps, outcome, exporter, rewrites, found, use)
     bundles.write_manifest(folder, manifest)
     return dataclasses.replace(outcome, bundle=Bundle(path=plan.folder, manifest=manifest))
 

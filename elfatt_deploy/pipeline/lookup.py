@@ -24,6 +24,8 @@ def find_bundle(
 ) -> Path | None:
     """Return the newest bundle of a model as it is published; None where there is none.
 
+    One that needs a plugin is not found so: its name tells it apart.
+
     Args:
         folder: where to look, one level deep.
         name: of the model.
@@ -38,7 +40,7 @@ def find_bundle(
     for path in sorted(folder.glob(f"*/{MANIFEST_FILE}")):
         manifest = bundles.read_document(path)
         model = manifest.get("model")
-        if not isinstance(model, dict) or model.get("settings"):
+        if not isinstance(model, dict) or model.get("settings") or manifest.get("plugin"):
             continue
         wanted = (name, height, width, precision, target)
         found = (model.get("name"), height and model.get("height"), width and model.get("width"),

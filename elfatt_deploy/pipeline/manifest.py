@@ -9,8 +9,15 @@ from pathlib import Path
 
 import elfatt_deploy
 from elfatt_deploy import __version__, artifacts, bundles
-from elfatt_deploy.artifacts import BundleManifest, GraphSummary, PrecisionMap, Unavailable
+from elfatt_deploy.artifacts import (
+    BundleManifest,
+    GraphSummary,
+    PluginUse,
+    PrecisionMap,
+    Unavailable,
+)
 from elfatt_deploy.errors import CommandError
+from elfatt_deploy.models import plugin_node
 from elfatt_deploy.pipeline.records import ExportPlan, Outcome
 from elfatt_deploy.results.parts import GitState
 from elfatt_deploy.transport.local import Local
@@ -28,6 +35,7 @@ def manifest_of(
     exporter: str,
     rewrites: tuple[str, ...],
     precision_map: PrecisionMap | None,
+    plugin: PluginUse | None = None,
 ) -> BundleManifest:
     """Return the manifest of the files in `folder`."""
     return BundleManifest(
@@ -49,11 +57,26 @@ def manifest_of(
         parity=outcome.parity,
         precision_map=precision_map,
         emulation=outcome.emulation,
+        plugin=plugin,
         versions=versions(),
         files={
             name: bundles.sha256_of(folder / name)
             for name in (artifacts.MODEL_FILE, artifacts.GOLDEN_FILE)
         },
+    )
+
+
+def plugin_use(nodes: int, blocks: int) -> PluginUse:
+    """Return what a bundle says of the plugin that `nodes` of its attention blocks use."""
+    return PluginUse(
+        name=plugin_node.DOMAIN,
+        op=plugin_node.OP,
+        version=plugin_node.PLUGIN_VERSION,
+        namespace=plugin_node.PLUGIN_NAMESPACE,
+        library=plugin_node.LIBRARY,
+        nodes=nodes,
+        blocks=blocks,
+        verified="ONNX Runtime ran the node's body in plain ops, not the plugin's kernels",
     )
 
 

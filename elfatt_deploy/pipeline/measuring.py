@@ -170,6 +170,7 @@ def _launch(
         contract=request.contract.name,
         plan=str(cell.plan.path.resolve()) if cell.plan else "",
         variant=request.variant,
+        plugins=tuple(str(path.resolve()) for path in request.plugins),
     )
     return worker(task, lambda runs, ms: progress(run_records.running(words, runs, ms)))
 

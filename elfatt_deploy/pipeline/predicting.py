@@ -14,11 +14,13 @@ from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.device import boards
 from elfatt_deploy.device.boards import BoardFile, BoardMode
 from elfatt_deploy.errors import UsageError
+from elfatt_deploy.models.plugin_node import check_plugin
 from elfatt_deploy.pipeline.manifest import git_state, versions
 from elfatt_deploy.predict.constants import Constants, constants
 from elfatt_deploy.predict.fitting import Point
 from elfatt_deploy.predict.kernels import KernelTable, Precision, Regime, kernel_table
 from elfatt_deploy.predict.machine import Machine, machine_of
+from elfatt_deploy.predict.plugin import Saving, savings
 from elfatt_deploy.predict.records import (
     predicted_cell,
     predicted_record,
@@ -49,6 +51,7 @@ class PredictRequest:
         power: a power mode, as `--power` takes it; None means every mode.
         precisions: `fp32`, `fp16`.
         regimes: `eager`, `fused`.
+        plugin: `elfatt` for predictions with its node beside them; None for none.
         batch: images in a run.
         results: file that the records are appended to; None means none.
     """
@@ -58,6 +61,7 @@ class PredictRequest:
     power: str | None = None
     precisions: tuple[Precision, ...] = ("fp16",)
     regimes: tuple[Regime, ...] = REGIMES
+    plugin: str | None = None
     batch: int = 1
     results: Path | None = None
 
@@ -66,7 +70,9 @@ class PredictRequest:
 
         Raises:
             UsageError: the batch is below 1, or a mode is asked for of no board in particular.
+            UnknownNameError: there is no such plugin.
         """
+        check_plugin(self.plugin)
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch}", hint="use a number from 1")
         if self.power is not None and not self.boards:
@@ -94,6 +100,7 @@ class PredictReport:
         cells: every prediction.
         missing: modes without one, and why.
         unverified: facts of board files that nobody has checked, a line a board.
+        savings: what the plugin's node saves in each level of each model, where that was asked for.
     """
 
     request: PredictRequest
@@ -101,6 +108,7 @@ class PredictReport:
     cells: tuple[PredictedCell, ...]
     missing: tuple[str, ...]
     unverified: tuple[str, ...]
+    savings: tuple[Saving, ...] = ()
 
 
 def predict(request: PredictRequest, *, command: tuple[str, ...]) -> PredictReport:
@@ -121,7 +129,11 @@ def predict(request: PredictRequest, *, command: tuple[str, ...]) -> PredictRepo
     git = git_state()
     started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     cells: list[PredictedCell] = []
-    missing = []
+    missing = [
+        f"{table.model} with the plugin {request.plugin}: it covers none of its attention blocks"
+        for table in tables
+        if request.plugin and not table.plugin
+    ]
     for board in asked:
         chosen = boards.find_mode(board.modes, request.power) if request.power else None
         for mode in (chosen,) if chosen else board.modes:
@@ -141,6 +153,13 @@ def predict(request: PredictRequest, *, command: tuple[str, ...]) -> PredictRepo
         unverified=tuple(
             f"{board.name}: {', '.join(board.unverified)}" for board in asked if board.unverified
         ),
+        savings=tuple(
+            saving
+            for table in tables
+            for precision in request.precisions
+            if request.plugin and table.plugin
+            for saving in savings(table, precision)
+        ),
     )
 
 
@@ -157,8 +176,9 @@ def _cells(
 ) -> list[PredictedCell]:
     found = []
     for table in tables:
+        with_plugin: tuple[Regime, ...] = ("plugin",) if request.plugin and table.plugin else ()
         for precision in request.precisions:
-            for regime in request.regimes:
+            for regime in (*request.regimes, *with_plugin):
                 guess = estimate(
                     table, machine, stated,
                     regime=regime, precision=precision, batch=request.batch,

@@ -45,6 +45,8 @@ class ExportRequest:
         key_map: `package.module:function` from a key of the checkpoint to one of the model.
         swap_halves: whether the checkpoint has the halves of ELFATT in the other order.
         seed: seed of the random weights.
+        plugin: `elfatt` for its node in place of the attention blocks that it covers; None for
+            plain ops.
         images: folder of images for parity; None means the sample photographs.
         output: folder in which the bundle's folder is made.
     """
@@ -62,6 +64,7 @@ class ExportRequest:
     key_map: str | None = None
     swap_halves: bool = False
     seed: int = 0
+    plugin: str | None = None
     images: Path | None = None
     output: Path = Path("bundles")
 
@@ -73,9 +76,10 @@ class ExportRequest:
     def folder(self, height: int, width: int, batch: int | str) -> Path:
         """Return the folder of the bundle."""
         name = Path(self.model).stem if self.is_onnx else self.model
-        return self.output / bundles.folder_name(
+        folder = bundles.folder_name(
             name, self.settings, height, width, batch, self.precision, self.target
         )
+        return self.output / (f"{folder}-plugin-{self.plugin}" if self.plugin else folder)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class ExportPlan:
     precision: str = "fp32"
     precision_map: PrecisionMap | None = None
     image_source: str = ""
+    plugin: str | None = None
     counts: Counts | None = None
 
 

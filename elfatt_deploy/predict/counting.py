@@ -26,10 +26,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from elfatt_deploy import recipes
+from elfatt_deploy.export import plugin
+from elfatt_deploy.export.plugin import PluginAttention
 from elfatt_deploy.models import registry
 from elfatt_deploy.models.attention.layers import DepthwiseConv
+from elfatt_deploy.models.backbones.layers import Block
 from elfatt_deploy.predict.grouping import Op, Role, Use, eager_kernels, fused_kernels
-from elfatt_deploy.predict.kernels import KernelTable, Kind, kernel_document
+from elfatt_deploy.predict.kernels import Kernel, KernelTable, Kind, kernel_document
+from elfatt_deploy.predict.plugin import node_kernels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,6 +78,10 @@ def count(spec: ModelSpec, height: int, width: int) -> KernelTable:
         module = spec.build(height, width).requires_grad_(False)
     full = record(module, height, width)
     mixed = record(module, height, width, mixed=True)
+    blocks = plugin_blocks(module)
+    fused: tuple[Kernel, ...] = ()
+    if blocks:
+        fused = fused_kernels(record(plugin.with_nodes(module), height, width), _BATCH)
     return KernelTable(
         model=spec.name,
         height=height,
@@ -81,7 +89,19 @@ def count(spec: ModelSpec, height: int, width: int) -> KernelTable:
         eager_fp32=eager_kernels(full, _BATCH),
         eager_fp16=eager_kernels(mixed, _BATCH),
         fused=fused_kernels(full, _BATCH),
+        plugin=fused,
+        plugin_blocks=blocks,
     )
+
+
+def plugin_blocks(module: nn.Module) -> dict[str, int]:
+    """Return how many blocks of each level the plugin covers."""
+    found: dict[str, int] = {}
+    for name, child in module.named_modules():
+        if isinstance(child, Block) and plugin.node_of(child) is not None:
+            level = level_of(name)
+            found[level] = found.get(level, 0) + 1
+    return found
 
 
 def record(module: nn.Module, height: int, width: int, *, mixed: bool = False) -> list[Op]:
@@ -105,6 +125,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ops: list[Op] = []
         self.levels = ["head"]
         self.local = 0  # how deep we are in depthwise convolutions of tokens
+        self.node = 0  # how deep we are in what the plugin's node computes
         self._alive: list[Any] = []  # or another tensor could take the place of one that is gone
         self._constant: set[int] = set()
         for tensor in (*module.parameters(), *module.buffers()):
@@ -116,7 +137,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        if name not in _FREE and not _is_view(func):
+        if not self.node and name not in _FREE and not _is_view(func):
             counter: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
             flops = counter(*args, **kwargs, out_val=out) if counter else 0
             kind, role = self._kind(name, args, bool(counter))
@@ -159,6 +180,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         )
 
+    def keep_node(self, attention: PluginAttention, read: Tensor, made: Tensor) -> None:
+        """Keep a node of the plugin as one op, whose kernels are known."""
+        self.ops.append(
+            Op(
+                level=self.levels[-1],
+                kind="plugin",
+                role="anchor",
+                flops=0,
+                reads=(self._use(read),),
+                writes=(self._use(made),),
+                kernels=node_kernels(attention.node, attention.channels, self.levels[-1]),
+            )
+        )
+
     def _use(self, tensor: Tensor) -> Use:
         storage = self._storage(tensor)
         size = tensor.element_size()
@@ -193,7 +228,7 @@ class _Functions(TorchFunctionMode):
             args, kwargs = _cast((args, kwargs), torch.float16)
         elif self.mixed and name in _FLOAT_OPS:
             args, kwargs = _cast((args, kwargs), torch.float32)
-        if name == "scaled_dot_product_attention":
+        if name == "scaled_dot_product_attention" and not self.recorder.node:
             return self._attention(*args[:3])
         return func(*args, **kwargs)
 
@@ -228,13 +263,17 @@ def _following(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
         level = level_of(name)
         local = isinstance(child, DepthwiseConv)
 
-        def enter(_: nn.Module, __: Any, level: str = level, local: bool = local) -> None:
+        def enter(module: nn.Module, _: Any, level: str = level, local: bool = local) -> None:
             recorder.levels.append(level)
             recorder.local += local
+            recorder.node += isinstance(module, PluginAttention)
 
-        def leave(_: nn.Module, __: Any, ___: Any, local: bool = local) -> None:
-            recorder.levels.pop()
+        def leave(module: nn.Module, read: Any, made: Any, local: bool = local) -> None:
             recorder.local -= local
+            if isinstance(module, PluginAttention):
+                recorder.node -= 1
+                recorder.keep_node(module, read[0], made)
+            recorder.levels.pop()
 
         hooks += [child.register_forward_pre_hook(enter), child.register_forward_hook(leave)]
     try:

@@ -36,6 +36,7 @@ class Op:
         reads: tensors that it reads.
         writes: tensors that it writes.
         score_bytes: the matrix of scores of an attention.
+        kernels: what it is as kernels of one image, where that is known: the plugin's node.
     """
 
     level: str
@@ -45,6 +46,7 @@ class Op:
     reads: tuple[Use, ...]
     writes: tuple[Use, ...]
     score_bytes: int = 0
+    kernels: tuple[Kernel, ...] = ()
 
     @property
     def constant(self) -> bool:
@@ -74,7 +76,7 @@ def fused_kernels(ops: Sequence[Op], batch: int) -> tuple[Kernel, ...]:
         else:
             groups.append([op])
     last_read = _last_reads(groups)
-    kernels = []
+    kernels: list[Kernel] = []
     for index, group in enumerate(groups):
         made = {use.storage for op in group for use in op.writes}
         reads = {
@@ -89,6 +91,9 @@ def fused_kernels(ops: Sequence[Op], batch: int) -> tuple[Kernel, ...]:
             for use in op.writes
             if last_read.get(use.storage, len(groups)) > index
         }
+        if group[0].kernels:
+            kernels += group[0].kernels
+            continue
         kernels.append(_kernel(group, reads.values(), writes.values(), batch))
     return _merged(kernels)
 

@@ -33,7 +33,7 @@ def uncertainty(
     The band of the points that were not fitted, and launches at the least and the most of what they
     may cost.
     """
-    if regime == "fused":
+    if regime != "eager":
         return _NOT_TESTED
     band, launch = constants.band(machine), constants.launch
     shortest = guess.total_ms - (1 - launch.least) * guess.launch_ms
@@ -47,7 +47,7 @@ def uncertainty(
 
 def uncertainty_words(constants: Constants, machine: Machine, regime: Regime) -> str:
     """Return what the band of a prediction means."""
-    if regime == "fused":
+    if regime != "eager":
         return f"none: {_NOT_TESTED.reason}"
     band, launch = constants.band(machine), constants.launch
     return (
@@ -69,8 +69,8 @@ def predicted_cell(
 ) -> Cell:
     """Return the cell of a prediction: its runner is the method, its variant the regime.
 
-    What is predicted of the eager regime is what the paper measured, `paper/1`; of the fused one it
-    is the time of the kernels, `compute/1`.
+    What is predicted of the eager regime is what the paper measured, `paper/1`; of the others it is
+    the time of the kernels, `compute/1`.
     """
     eager = regime == "eager"
     return Cell(

@@ -22,6 +22,8 @@ Limit = Literal["compute", "bandwidth", "launch"]
 #: how often the matrix of scores goes through memory where attention is a product, a softmax and
 #: another product: written, read, written, read
 _SCORE_PASSES = 4
+#: first compute capability whose tensor cores the plugin uses
+_PLUGIN_TENSOR_SM = 75
 #: kernels of such an attention beyond the one that is counted
 _SCORE_KERNELS = 2
 
@@ -88,12 +90,14 @@ class Rates:
         bytes_per_s: the memory.
         launch_s: time to launch a kernel.
         attention_in_parts: whether the scores of attention go through memory.
+        plugin_tensor_flops: of the plugin, what it does on tensor cores where there are any.
     """
 
     flops: dict[Kind, float]
     bytes_per_s: float
     launch_s: float
     attention_in_parts: bool
+    plugin_tensor_flops: float
 
 
 def rates(machine: Machine, constants: Constants, regime: Regime, precision: Precision) -> Rates:
@@ -106,11 +110,14 @@ def rates(machine: Machine, constants: Constants, regime: Regime, precision: Pre
     launch = constants.launch.eager_cycles if eager else constants.launch.fused_cycles
     # TensorRT fuses attention in FP16 alone (docs/kernels.md)
     parts = machine.target in constants.attention_in_parts if eager else precision == "fp32"
+    flops = _flops(machine, constants, regime, precision)
+    tensor = precision == "fp16" and machine.sm >= _PLUGIN_TENSOR_SM
     return Rates(
-        flops=_flops(machine, constants, regime, precision),
+        flops=flops,
         bytes_per_s=constants.fitted.memory * machine.bandwidth_bytes_per_s,
         launch_s=launch / machine.cpu_hz,
         attention_in_parts=parts,
+        plugin_tensor_flops=flops["attention" if tensor else "plugin"],
     )
 
 
@@ -122,7 +129,7 @@ def _flops(
     clocks = 2 * machine.sms * machine.gpu_hz
     product = convolution = attention = fitted.dense * machine.fp32_flops
     if precision == "fp16":
-        peak = clocks * (half.fused if regime == "fused" else half.eager)
+        peak = clocks * (half.eager if regime == "eager" else half.fused)
         product = convolution = (fitted.tensor if half.tensor_cores else fitted.dense) * peak
         attention = (fitted.attention if half.tensor_cores else fitted.dense) * peak
     elif regime == "eager" and half.tf32_convolutions:
@@ -132,6 +139,7 @@ def _flops(
         "product": product,
         "convolution": convolution,
         "attention": attention,
+        "plugin": fitted.dense * machine.fp32_flops,  # it adds up in FP32
         "depthwise": depthwise,
         "memory": depthwise,
     }
@@ -167,8 +175,7 @@ def _level(name: str, kernels: list[Kernel], reached: Rates, batch: int) -> Leve
     for kernel in kernels:
         limit, seconds = kernel_seconds(kernel, reached, batch)
         by_limit[limit] += 1000 * seconds * kernel.count
-        parts = reached.attention_in_parts and kernel.kind == "attention"
-        launches += kernel.count * (1 + _SCORE_KERNELS * parts)
+        launches += launches_of(kernel, parts=reached.attention_in_parts)
     by_limit["launch"] += 1000 * launches * reached.launch_s
     return LevelEstimate(level=name, kernels=launches, by_limit_ms=by_limit)
 
@@ -176,8 +183,25 @@ def _level(name: str, kernels: list[Kernel], reached: Rates, batch: int) -> Leve
 def kernel_seconds(kernel: Kernel, reached: Rates, batch: int) -> tuple[Limit, float]:
     """Return what one launch of a kernel waits for, and its time without the launch."""
     compute = kernel.flops * batch / reached.flops[kernel.kind]
-    activations = kernel.activation_bytes
-    if reached.attention_in_parts:
-        activations += _SCORE_PASSES * kernel.score_bytes
-    memory = (activations * batch + kernel.weight_bytes) / reached.bytes_per_s
+    compute += kernel.tensor_flops * batch / reached.plugin_tensor_flops
+    moved = moved_bytes(kernel, batch, parts=reached.attention_in_parts)
+    memory = moved / reached.bytes_per_s
     return ("compute", compute) if compute > memory else ("bandwidth", memory)
+
+
+def moved_bytes(kernel: Kernel, batch: int, *, parts: bool) -> float:
+    """Return the bytes that one launch moves through the memory.
+
+    Args:
+        kernel: the kernel.
+        batch: images in a run.
+        parts: whether the scores of attention go through it.
+    """
+    activations = kernel.activation_bytes + _SCORE_PASSES * kernel.score_bytes * parts
+    return activations * batch + kernel.weight_bytes
+
+
+def launches_of(kernel: Kernel, *, parts: bool) -> int:
+    """Return how often a kernel is launched; `parts` as for `moved_bytes`."""
+    more = _SCORE_KERNELS if parts and kernel.kind == "attention" else 0
+    return kernel.count * (1 + more)

@@ -37,4 +37,4 @@ class EmulationRunner(OrtRunner):
             proto = half.mixed(proto, islands)
         graph = rounding.emulated(proto).SerializeToString()
         super().__init__(graph, threads=threads, optimised=False)
-        self.name = "fp16-emulation"
+        self.name = f"fp16-emulation{self.plain_ops}"

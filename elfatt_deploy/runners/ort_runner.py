@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elfatt_deploy import optional
 from elfatt_deploy.errors import RunnerError, UnknownNameError
+from elfatt_deploy.graph import plugin_body, plugin_nodes, summary
+from elfatt_deploy.models.plugin_node import OP
 from elfatt_deploy.runners.base import Runner
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
     "tensorrt": ("TensorrtExecutionProvider", {}),
 }
+#: what a runner's name says where it was given the plugin's node in plain ops
+_PLAIN_OPS = f", {OP} in plain ops"
 #: what takes the nodes that a provider leaves, in this order
 _REST = {"cpu": (), "cuda": ("cpu",), "tensorrt": ("cuda", "cpu")}
 
@@ -36,6 +41,9 @@ def check_provider(provider: str) -> None:
 
 class OrtRunner(Runner):
     """One ONNX graph in one ONNX Runtime session.
+
+    It has no plugin of TensorRT: of a graph with the node `ElfattAttention` it runs that node's
+    body in plain ops, and its name says so.
 
     Args:
         model: the path of an ONNX file, or its bytes.
@@ -59,7 +67,9 @@ class OrtRunner(Runner):
         self.model, self.provider, self.threads = model, provider, threads
         self.optimised, self.tf32 = optimised, tf32
         notes = (", TF32" if tf32 else "") + ("" if optimised else ", not optimised")
-        self.name = f"ort ({PROVIDERS[provider][0]}{notes})"
+        #: what the name says where the node of the plugin runs in plain ops
+        self.plain_ops = _PLAIN_OPS if plugin_nodes.holds_nodes(model) else ""
+        self.name = f"ort ({PROVIDERS[provider][0]}{notes}){self.plain_ops}"
         self._session: Any = None
 
     def open(self) -> None:
@@ -67,6 +77,8 @@ class OrtRunner(Runner):
 
         Raises:
             MissingDependency: ONNX Runtime is absent or broken.
+            InputFileError: the file holds the plugin's node, and is not complete.
+            SchemaError: such a node is not as it must be.
             RunnerError: it refuses the graph, or does not use the provider that was asked for.
         """
         ort = optional.load("onnxruntime")
@@ -85,9 +97,10 @@ class OrtRunner(Runner):
                 f"the installed ONNX Runtime has no {provider}",
                 hint=f"pip uninstall onnxruntime; pip install {optional.requirement('ort-gpu')}",
             )
+        model = self._runnable()
         try:
             session = ort.InferenceSession(
-                self.model,
+                model,
                 options,
                 providers=[self._settings(name) for name in (self.provider, *_REST[self.provider])],
             )
@@ -101,6 +114,17 @@ class OrtRunner(Runner):
                 hint="check the driver with nvidia-smi, or use --provider cpu",
             )
         self._session = session
+
+    def _runnable(self) -> str | bytes:
+        """Return what ONNX Runtime can load: plain ops in place of the plugin's nodes."""
+        if not self.plain_ops:
+            return self.model
+        if isinstance(self.model, str):
+            proto = summary.load(Path(self.model))
+        else:
+            proto = optional.load("onnx").load_model_from_string(self.model)
+        data: bytes = plugin_body.expanded(proto).SerializeToString()
+        return data
 
     def _settings(self, provider: str) -> tuple[str, dict[str, str]]:
         """Return what ONNX Runtime is told of a provider."""

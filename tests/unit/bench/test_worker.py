@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.bench.worker import Task
 from elfatt_deploy.engine import gpu
 from elfatt_deploy.engine.config import BuildDevice
-from elfatt_deploy.errors import PlanMismatch
+from elfatt_deploy.errors import InputFileError, PlanMismatch
 
 VERSION = "10.3.0"
 
@@ -102,3 +103,15 @@ def test_a_plan_that_was_changed_is_refused(task):
         file.write(b"!")
     with pytest.raises(PlanMismatch, match="was changed since the build"):
         worker.measure(dataclasses.replace(made))
+
+
+def test_a_plan_is_measured_with_the_plugins_that_it_needs(task, tmp_path):
+    asked = task("compute/1", plugins=(str(tmp_path / "none.so"),))
+    with pytest.raises(InputFileError, match=r"the plugin library .*none\.so does not load"):
+        worker.measure(asked)
+
+
+def test_a_task_comes_back_from_its_document(task):
+    asked = task("compute/1", plugins=("a.so",))
+    document = json.loads(json.dumps(dataclasses.asdict(asked)))
+    assert worker.task_from_document(document) == asked
