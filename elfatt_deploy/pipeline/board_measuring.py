@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -17,11 +18,19 @@ from elfatt_deploy.device import probes
 from elfatt_deploy.device.records import Snapshot
 from elfatt_deploy.device.trace import Trace, hottest_c
 from elfatt_deploy.engine import dialects, trtexec_outputs, trtexec_run, trtexec_times
-from elfatt_deploy.engine.config import BatchProfile
+from elfatt_deploy.engine.config import LAYERS_FILE, BatchProfile
+from elfatt_deploy.engine.layers import read_layers
 from elfatt_deploy.engine.plan import Plan
 from elfatt_deploy.engine.trtexec_run import RunLength, RunPlaces
 from elfatt_deploy.engine.trtexec_times import TrtexecTimes
-from elfatt_deploy.errors import BusyError, ConnectError, DeviceError, EngineError, PlanMismatch
+from elfatt_deploy.errors import (
+    BusyError,
+    ConnectError,
+    DeviceError,
+    ElfattDeployError,
+    EngineError,
+    PlanMismatch,
+)
 from elfatt_deploy.golden import read_golden
 from elfatt_deploy.parity import compare
 from elfatt_deploy.parity.tolerance import tolerance
@@ -307,7 +316,27 @@ def _layer_times(
     except (EngineError, DeviceError) as error:  # the times of the plan stand without it
         return Unavailable(reason=error.message)
     run.layers_taken.add(key)
-    return text
+    return _with_nodes(text, plan.path.parent / LAYERS_FILE)
+
+
+def _with_nodes(text: str, information: Path) -> str:
+    """Return trtexec's layer times, each entry with the ONNX nodes in that layer.
+
+    TensorRT 10 calls its fused kernels `__myl_Add_myl0_7`, which tells nothing of the network.
+
+    Args:
+        text: as trtexec wrote it; what is no JSON (names are not escaped) stays as it is.
+        information: the plan's layer information.
+    """
+    try:
+        entries = json.loads(text)
+        nodes = {layer.name: layer.nodes for layer in read_layers(information)}
+    except (ValueError, ElfattDeployError):  # the report says so of the one, and lacks the other
+        return text
+    for entry in entries:
+        if nodes.get(entry.get("name", "")):
+            entry["nodes"] = nodes[entry["name"]]
+    return json.dumps(entries)
 
 
 def _parity(

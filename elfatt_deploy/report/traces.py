@@ -3,7 +3,8 @@
 A record names such a file in its `attachments`, with its digest. A trace lies in the folder
 `RESULTS.traces`: a JSON document of schema `elfatt-deploy/trace` with the fields of
 `device.trace.Trace` and the key of its record. A layer profile, `*.profile.json`, is what trtexec's
-`--exportProfile` writes.
+`--exportProfile` writes, each entry with the `nodes` of the ONNX graph in that layer where the plan
+tells them.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Traced:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer of a plan and its mean time."""
+    """A layer of a plan, its mean time, and the ONNX nodes in it as far as they are known."""
 
     name: str
     mean_ms: float
+    nodes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,11 @@ def layers_from_document(document: Any, origin: str) -> tuple[Layer, ...]:
         raise SchemaError(f"{origin} is no layer profile of trtexec")
     try:
         return tuple(
-            Layer(name=str(one["name"]), mean_ms=float(one["averageMs"]))
+            Layer(
+                name=str(one["name"]),
+                mean_ms=float(one["averageMs"]),
+                nodes=tuple(map(str, one.get("nodes", ()))),
+            )
             for one in document
             if "name" in one
         )
@@ -207,8 +213,8 @@ def layer_tables(found: Sequence[Layers]) -> tuple[Table, ...]:
                 columns=(Column(name="part", title="part"), *columns),
                 rows=tuple(rows),
                 notes=(
-                    "mean times of trtexec's layer profile, summed over the layers whose names say "
-                    "the same part; profiling slows a plan down, so the sum is not its latency",
+                    "mean times of trtexec's layer profile, summed over the layers of a part; "
+                    "profiling slows a plan down: the sum is not its latency",
                     *(f"{one.record.cell.label}: {len(one.layers)} layers" for one in found),
                 ),
                 topic="layers",
@@ -220,7 +226,7 @@ def layer_tables(found: Sequence[Layers]) -> tuple[Table, ...]:
 def _by_part(one: Layers) -> dict[str, float]:
     found: dict[str, float] = {}
     for layer in one.layers:
-        match = _PART.search(layer.name)
+        match = next(filter(None, map(_PART.search, (*layer.nodes, layer.name))), None)
         part = f"level {match[1]}" if match else "elsewhere"
         found[part] = found.get(part, 0.0) + layer.mean_ms
     return dict(sorted(found.items()))

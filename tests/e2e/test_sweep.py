@@ -96,6 +96,7 @@ def test_the_time_of_each_layer_is_taken_once_for_a_plan_and_a_mode_and_lies_bes
     assert hashlib.sha256(data).hexdigest() == first.attachments[names["results.jsonl.layers"]]
     layers = traces.layers_from_document(json.loads(data), "the file")
     assert len(layers) > 20
+    assert sum(bool(layer.nodes) for layer in layers) > 20, "the plan tells the nodes of each"
     total = sum(layer.mean_ms for layer in layers)
     assert total == pytest.approx(first.statistics.p50_ms, rel=0.5), "no CUDA graph, no noise"
     assert isinstance(first.power.sampler_overhead, float)

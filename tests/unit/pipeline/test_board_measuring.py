@@ -1,7 +1,8 @@
-"""The temperature gate of a cell, with invented readings and an invented clock."""
+"""The temperature gate of a cell, with invented readings and clock; nodes beside layer times."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -58,3 +59,23 @@ def test_a_board_that_stays_hot_is_measured_and_the_record_says_so(cooled):
 
 def test_a_board_without_a_sensor_is_not_waited_for(cooled):
     assert cooled("strict", Unavailable(reason="none"))[:2] == ("", 0.0)
+
+
+def test_layer_times_get_the_nodes_that_the_plan_tells(tmp_path):
+    information = tmp_path / "layers.json"
+    layer = {
+        "Name": "__myl_Add_myl0_7", "LayerType": "kgen", "Inputs": [], "Outputs": [],
+        "TacticName": "t", "Metadata": "[ONNX Layer: /stage1/a]\x1e[ONNX Layer: /stage1/b]",
+    }  # fmt: skip
+    information.write_text(json.dumps({"Layers": [layer], "Bindings": []}))
+    times = [{"count": 3}, {"name": "__myl_Add_myl0_7", "averageMs": 1.0},
+             {"name": "reformat", "averageMs": 2.0}]  # fmt: skip
+    found = json.loads(board_measuring._with_nodes(json.dumps(times), information))
+    assert found[1]["nodes"] == ["/stage1/a", "/stage1/b"]
+    assert found[0] == times[0]
+    assert found[2] == times[2]
+
+
+@pytest.mark.parametrize("text", ['[{"name": "a"b"}]', "[]"])
+def test_layer_times_stay_as_they_are_where_there_is_nothing_to_join(text, tmp_path):
+    assert board_measuring._with_nodes(text, tmp_path / "none.json") == text

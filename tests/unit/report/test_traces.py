@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,3 +108,14 @@ def test_attachments_are_told_apart_by_their_names():
 def test_another_document_is_no_layer_profile(document):
     with pytest.raises(SchemaError, match="is no layer profile"):
         traces.layers_from_document(document, "x.json")
+
+
+def test_a_layer_belongs_where_its_nodes_do_whatever_its_name_says():
+    document = [
+        {"count": 1},
+        {"name": "__myl_Add_myl0_7", "averageMs": 1.0, "nodes": ["/net/stage3.1/Add"]},
+        {"name": "/net/stage3.2/MatMul_myl0_8", "averageMs": 2.0},
+        {"name": "__myl_Mul_myl0_9", "averageMs": 4.0},
+    ]
+    one = SimpleNamespace(layers=traces.layers_from_document(document, "the file"))
+    assert traces._by_part(one) == {"elsewhere": 4.0, "level 3": 3.0}
