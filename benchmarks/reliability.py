@@ -34,7 +34,9 @@ LEGEND = """\
 Short sweeps (4 cells: two contracts in two power modes of a simulated Jetson Nano) behind a real
 OpenSSH server on loopback, disturbed at random moments between their start and their end.
 Simulated: what is shown is that nothing is lost and that the board is put back, not how fast
-anything is. Where a sweep was ended by what disturbed it, the same command was given again. The
+anything is. Where a sweep was ended by what disturbed it, the same command was given again; a lost
+connection it survives. A moment may fall behind the end of a sweep that was faster than the timed
+one: such a try is not "ended by it". The
 other faults of the list (a mode that is refused or not kept, a reboot in the middle, a full disk, a
 sensor that vanishes, over-current, a hanging or killed trtexec, a refused plan, two sweeps at once)
 are tests of their own, in `tests/e2e/test_sweep.py` and `tests/unit/device`.
