@@ -40,6 +40,11 @@ def seconds(value_s: float) -> str:
     return f"{value_s:.1f}"
 
 
+def minutes(value_s: float) -> str:
+    """Return a duration in seconds as whole minutes, at least 1: 95 is `2`."""
+    return str(max(1, round(value_s / 60)))
+
+
 def milliseconds(value_ms: float) -> str:
     """Return a time to four significant digits, no finer than 0.1 us: `84.21`, `0.0312`."""
     return _four_digits(value_ms, 4)

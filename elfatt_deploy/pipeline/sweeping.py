@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elfatt_deploy import bundles as bundle_files
+from elfatt_deploy import units
 from elfatt_deploy.artifacts import Bundle, Unavailable
 from elfatt_deploy.bench.protocol import BenchPlan
 from elfatt_deploy.bench.sweep import SweepCell, SweepMode, SweepRecipe, cells_of, remaining
@@ -235,8 +236,9 @@ def _pass(request: SweepRequest, run: BoardRun, state: _State, progress: Progres
     check_reboots(request, left)
     for cell in left:
         run.enter(modes[cell.mode], progress)
-        words = f"{len(state.records) + state.skipped + 1}/{len(cells)} {cell.model} "
-        words += f"{cell.precision} {cell.mode.asked} {cell.contract}"
+        words = f"{len(state.records) + state.skipped + 1}/{len(cells)} "
+        words += f"{cell.model} {cell.precision} {cell.mode.asked} {cell.contract}"
+        words += time_left(state.records, len(cells) - state.skipped)
         bundle = found[cell.model, cell.precision]
         record = board_measuring.measure_cell(
             run, request, cell, bundle, functools.partial(_say, progress, words)
@@ -244,6 +246,19 @@ def _pass(request: SweepRequest, run: BoardRun, state: _State, progress: Progres
         if request.results is not None:
             store.append(request.results, record)
         state.records.append(record)
+
+
+def time_left(done: Sequence[RunRecord], cells: int) -> str:
+    """Return words for how long the rest of a sweep takes, by the mean of what is done; or none.
+
+    Args:
+        done: the cells of this call so far.
+        cells: how many this call measures.
+    """
+    if not done:
+        return ""
+    mean_s = sum(record.duration_s for record in done) / len(done)
+    return f" (about {units.minutes(mean_s * (cells - len(done)))} min left)"
 
 
 def _say(progress: Progress, words: str, stage: str) -> None:
