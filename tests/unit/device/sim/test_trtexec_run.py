@@ -5,12 +5,14 @@ import os
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from elfatt_deploy.device import boards, probes
+from elfatt_deploy.device.sim import trtexec_run as trtexec_run_of_sim
 from elfatt_deploy.engine import dialects, trtexec_log, trtexec_run, trtexec_times
 from elfatt_deploy.errors import UsageError
 
@@ -273,3 +275,11 @@ def test_layer_times_add_up_to_the_query_and_have_the_shape_of_the_version(
     log = trtexec_log.parse_log("\n".join(stdout))
     total = sum(layer["averageMs"] for layer in layers)
     assert total == pytest.approx(log.summary.gpu_compute_median_ms, rel=0.2)
+
+
+@pytest.mark.parametrize(("dynamic", "sizes"), [(("images",), [8, 8, 4]), ((), [20])])
+def test_an_open_batch_is_computed_in_parts_that_hold_each_image_once(dynamic, sizes):
+    images = np.arange(20, dtype=np.float32)[:, None]
+    parts = list(trtexec_run_of_sim._slices(SimpleNamespace(dynamic=dynamic), {"images": images}))
+    assert [len(part["images"]) for part in parts] == sizes
+    assert np.array_equal(np.concatenate([part["images"] for part in parts]), images)
