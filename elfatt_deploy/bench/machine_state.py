@@ -137,8 +137,8 @@ def swap_used(meminfo: str) -> int | Unavailable:
 def huge_pages(enabled: str, tunables: str) -> str | Unavailable:
     """Parse how memory is mapped: the kernel's rule, and `by malloc` where malloc asks for it.
 
-    Weights of tens of MiB in 4 KiB pages cost 7 to 12 % more time than in huge pages, and let
-    processes differ by twice as much (docs/measuring.md), so it is a condition of the number.
+    Large weights in small pages are slower, and how much differs from process to process
+    (docs/measuring.md): it is a condition of the number.
 
     Args:
         enabled: text of the kernel's `transparent_hugepage/enabled`.

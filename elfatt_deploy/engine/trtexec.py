@@ -23,7 +23,7 @@ from elfatt_deploy.engine.config import (
 )
 from elfatt_deploy.engine.dialects import Dialect, dialect_of, version_from_banner
 from elfatt_deploy.engine.messages import Progress
-from elfatt_deploy.engine.trtexec_command import Places, build_command
+from elfatt_deploy.engine.trtexec_command import Places, build_command, plugin_places
 from elfatt_deploy.engine.trtexec_log import TrtexecLog, parse_log, why
 from elfatt_deploy.errors import CommandError, CommandTimeout, EngineError, InputFileError
 from elfatt_deploy.transport.base import CommandResult, Transport
@@ -160,7 +160,7 @@ def _places(program: str, there: str, model: Path, config: BuildConfig) -> Place
         plan=f"{there}/{PLAN_FILE}",
         layers=f"{there}/{LAYERS_FILE}",
         timing_cache=f"{there}/timing.cache" if config.timing_cache else "",
-        plugins=tuple(f"{there}/{n}-{path.name}" for n, path in enumerate(config.plugins)),
+        plugins=plugin_places(there, config.plugins),
     )
 
 

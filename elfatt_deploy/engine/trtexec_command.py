@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from elfatt_deploy.engine import memory
 from elfatt_deploy.engine.config import BuildConfig
@@ -32,6 +34,16 @@ class Places:
     layers: str
     timing_cache: str = ""
     plugins: tuple[str, ...] = ()
+
+
+def plugin_places(folder: str, libraries: Sequence[Path]) -> tuple[str, ...]:
+    """Return where plugin libraries go: numbered, for two may have one name.
+
+    Args:
+        folder: ours, on the machine that runs trtexec.
+        libraries: here.
+    """
+    return tuple(f"{folder}/{number}-{path.name}" for number, path in enumerate(libraries))
 
 
 def build_command(

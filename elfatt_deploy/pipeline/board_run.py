@@ -16,6 +16,7 @@ from elfatt_deploy.device.records import NvpmodelMode, Snapshot
 from elfatt_deploy.device.session import BoardSession, Consent
 from elfatt_deploy.device.stamped import Stamped, run_stamped
 from elfatt_deploy.engine.plan import Plan
+from elfatt_deploy.engine.trtexec_command import plugin_places
 from elfatt_deploy.errors import DeviceError, PowerModeError
 from elfatt_deploy.pipeline.board_building import Builder, find_builder
 from elfatt_deploy.pipeline.devices import open_device
@@ -183,7 +184,7 @@ class BoardRun:
         """Bring plugin libraries to the board, once."""
         if len(self.plugins) == len(libraries):
             return
-        there = tuple(f"{self.work}/{n}-{path.name}" for n, path in enumerate(libraries))
+        there = plugin_places(self.work, libraries)
         for path, remote in zip(libraries, there, strict=True):
             self.transport.push(path, remote)
         self.plugins = there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from elfatt_deploy import recipes
 from elfatt_deploy.artifacts import Bundle
@@ -11,7 +10,7 @@ from elfatt_deploy.bench.sweep import SweepMode, cells_of
 from elfatt_deploy.device import boards, probes
 from elfatt_deploy.device.records import NvpmodelMode
 from elfatt_deploy.engine import dialects, memory, trtexec_command, trtexec_run
-from elfatt_deploy.engine.trtexec_command import Places
+from elfatt_deploy.engine.trtexec_command import Places, plugin_places
 from elfatt_deploy.engine.trtexec_run import RunPlaces
 from elfatt_deploy.errors import EngineError
 from elfatt_deploy.pipeline import board_building, board_measuring, sweeping
@@ -60,9 +59,8 @@ def rehearse(request: SweepRequest, progress: Progress = silent) -> tuple[str, .
         bundle = bundles[cell.model, cell.precision]
         network = (cell.model, cell.precision)
         if network not in refused:
-            batch = board_measuring.batch_of(request, bundle)
             try:
-                lines += _build_lines(builder, bundle, cell.precision, batch, request.plugins)
+                lines += _build_lines(request, builder, bundle, cell.precision)
                 refused[network] = ""
             except EngineError as error:  # in the sweep a record that says so
                 refused[network] = error.message
@@ -74,7 +72,7 @@ def rehearse(request: SweepRequest, progress: Progress = silent) -> tuple[str, .
             program=builder.program,
             plan=f"{_WORK}/{bundle.path.name}.plan",
             times=f"{_WORK}/times.json",
-            plugins=_places_of(request.plugins),
+            plugins=plugin_places(_WORK, request.plugins),
         )
         command = board_measuring.timing_command(
             builder, cell.contract, places, request.plan, _shape(request, bundle)
@@ -103,14 +101,12 @@ def _mode_lines(asked: SweepMode, mode: NvpmodelMode | None) -> Sequence[str]:
             "sudo -n jetson_clocks"]  # fmt: skip
 
 
-def _places_of(plugins: tuple[Path, ...]) -> tuple[str, ...]:
-    return tuple(f"{_WORK}/{number}-{path.name}" for number, path in enumerate(plugins))
-
-
 def _build_lines(
-    builder: Builder, bundle: Bundle, precision: str, batch: int, plugins: tuple[Path, ...]
+    request: SweepRequest, builder: Builder, bundle: Bundle, precision: str
 ) -> Sequence[str]:
-    config = config_of(bundle, board_measuring.build_request(bundle, precision, batch, plugins))
+    batch = board_measuring.batch_of(request, bundle)
+    asked = board_measuring.build_request(bundle, precision, batch, request.plugins)
+    config = config_of(bundle, asked)
     if board_building.existing_plan(builder, bundle, config) is not None:
         return [f"# {bundle.path.name}: its plan is there already, and is pushed"]
     dialect = dialects.dialect_of(builder.tensorrt)
@@ -130,7 +126,7 @@ def _build_lines(
             model=f"{_WORK}/model.onnx",
             plan=f"{name}.plan",
             layers=f"{name}.layers.json",
-            plugins=_places_of(plugins),
+            plugins=plugin_places(_WORK, request.plugins),
         ),
         forecast.workspace_bytes,
         (3, recipe.height, recipe.width),
@@ -142,9 +138,9 @@ def _build_lines(
             plan=f"{name}.plan",
             inputs=f"{_WORK}/images.bin",
             outputs=f"{_WORK}/logits.json",
-            plugins=_places_of(plugins),
+            plugins=plugin_places(_WORK, request.plugins),
         ),
-        (batch, 3, recipe.height, recipe.width) if config.profile is not None else None,
+        _shape(request, bundle),
     )
     target = recipes.target(bundle.manifest.target)
     return [f"# {bundle.path.name} ({target.summary}): build, then parity", shown(build),

@@ -99,11 +99,15 @@ def layer_bytes(document: Mapping[str, Any]) -> dict[str, int]:
             continue
         tensors = (*layer["Inputs"], *layer["Outputs"])
         found[layer["Name"]] = sum(
-            math.prod(tensor["Dimensions"])
-            * (2 if "Half" in str(tensor) or "FP16" in str(tensor) else 4)
-            for tensor in tensors
+            math.prod(tensor["Dimensions"]) * (2 if _is_half(tensor) else 4) for tensor in tensors
         )
     return found
+
+
+def _is_half(tensor: Mapping[str, Any]) -> bool:
+    """Whether `_tensor` wrote it as FP16, by the words of any version."""
+    type_ = tensor.get("Datatype") or tensor["Format/Datatype"]
+    return type_ == "Half" or "FP16" in type_
 
 
 def document(
