@@ -186,6 +186,7 @@ def _measure(
         )
         return
     remote = run.push_plan(plan)
+    shape = _shape(plan, bundle, batch)
     command = timing_command(
         run.builder,
         cell.contract,
@@ -196,7 +197,7 @@ def _measure(
             plugins=run.plugins,
         ),
         request.plan,
-        _shape(plan, bundle, batch),
+        shape,
     )
     found.command = command
     with board_power.watched(run, request.rate_hz, request.plan.name) as watch:
@@ -205,7 +206,7 @@ def _measure(
             found.repetitions.append(_repetition(run, plan, command, request.plan))
     found.trace = watch.trace
     if request.plan.name != "quick":
-        found.layers = _layer_times(run, plan, remote, _shape(plan, bundle, batch), progress)
+        found.layers = _layer_times(run, plan, remote, shape, progress)
     if isinstance(found.trace, Trace) and request.plan.name != "quick":
         progress("once more without the sampler")
         found.unwatched = _repetition(run, plan, command, request.plan)
@@ -325,13 +326,15 @@ def _with_nodes(text: str, information: Path) -> str:
     TensorRT 10 calls its fused kernels `__myl_Add_myl0_7`, which tells nothing of the network.
 
     Args:
-        text: as trtexec wrote it; what is no JSON (names are not escaped) stays as it is.
+        text: as trtexec wrote it; what is none of those (names are not escaped) stays as it is.
         information: the plan's layer information.
     """
     try:
         entries = json.loads(text)
         nodes = {layer.name: layer.nodes for layer in read_layers(information)}
     except (ValueError, ElfattDeployError):  # the report says so of the one, and lacks the other
+        return text
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return text
     for entry in entries:
         if nodes.get(entry.get("name", "")):

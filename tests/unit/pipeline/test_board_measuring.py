@@ -76,6 +76,13 @@ def test_layer_times_get_the_nodes_that_the_plan_tells(tmp_path):
     assert found[2] == times[2]
 
 
+@pytest.mark.parametrize("text", ["{}", '["a"]', "3"])
+def test_layer_times_of_another_form_stay_as_they_are(text, tmp_path):
+    information = tmp_path / "layers.json"
+    information.write_text(json.dumps({"Layers": ["a"], "Bindings": []}))
+    assert board_measuring._with_nodes(text, information) == text
+
+
 @pytest.mark.parametrize("text", ['[{"name": "a"b"}]', "[]"])
 def test_layer_times_stay_as_they_are_where_there_is_nothing_to_join(text, tmp_path):
     assert board_measuring._with_nodes(text, tmp_path / "none.json") == text
