@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 import _common
 
 from elfatt_deploy.bench import contracts, processes, protocol
-from elfatt_deploy.bench.cells import BenchRequest, Failed, Measured
+from elfatt_deploy.bench.cells import BenchRequest
 from elfatt_deploy.bench.stats import Ratio
 from elfatt_deploy.bench.worker import Task
 from elfatt_deploy.pipeline import ExportRequest, bench_models, export_bundle
@@ -90,10 +91,10 @@ def tries(name: str, made: Path, slow: Path, slowdown: float, args) -> tuple[str
     plan = protocol.PLANS[args.plan]
     plan = dataclasses.replace(plan, repetitions=args.repetitions or plan.repetitions)
 
-    def worker(task: Task, tell: processes.Tell) -> Measured | Failed:
-        planted = Path(task.bundle) == slow
-        return processes.run_worker(task, tell, command=command if planted else processes.WORKER)
+    def of_task(task: Task) -> tuple[str, ...]:
+        return command if Path(task.bundle) == slow else processes.WORKER
 
+    workers = functools.partial(processes.run_workers, command=of_task)
     verdicts, allowed, ratios, differs = collections.Counter(), collections.Counter(), [], 0
     for number in range(args.rounds):
         request = BenchRequest(
@@ -104,7 +105,7 @@ def tries(name: str, made: Path, slow: Path, slowdown: float, args) -> tuple[str
             baseline=_MODEL,
             seed=args.seed + number,
         )
-        report = bench_models(request, worker=worker)
+        report = bench_models(request, workers=workers)
         ratio = report.ratios[0].time
         if not isinstance(ratio, Ratio):
             sys.exit(f"{name}: {ratio.reason}")

@@ -1,8 +1,14 @@
-"""Prints quantities; the only place that rounds."""
+"""Prints quantities, and the time of day; the only place that rounds."""
 
 from __future__ import annotations
 
+import datetime
 import math
+
+
+def now() -> str:
+    """Return the date and time in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def millions(value: int) -> str:

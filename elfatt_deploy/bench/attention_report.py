@@ -6,7 +6,6 @@ Cells that could not be measured stay in the report with the reason.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,11 +98,6 @@ class AttentionReport:
     def figure(self) -> Path | None:
         """Where the figure is drawn; None where none was asked for or the run has no whole one."""
         return None if self.interrupted or not self.measured else self.request.plot
-
-
-def now() -> str:
-    """Return the date and time in UTC, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def report(

@@ -145,6 +145,21 @@ class Failed:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What a process came to.
+
+    Args:
+        outcome: what it measured, or why nothing.
+        started: when it began, UTC.
+        duration_s: time that it took, without the turns of others.
+    """
+
+    outcome: Measured | Failed
+    started: str
+    duration_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CellResult:
     """What a cell came to.
 

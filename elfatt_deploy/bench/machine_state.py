@@ -177,7 +177,7 @@ def _gpu_processes() -> tuple[str, ...] | Unavailable:
 
 
 class ForeignWork:
-    """How much of the CPU other programs used since this object was made.
+    """How much of the CPU other programs used since this object was made, but for its pauses.
 
     The kernel's busy time of all cores, less that of this process. Stolen time of a virtual machine
     counts as foreign.
@@ -185,15 +185,28 @@ class ForeignWork:
 
     def __init__(self) -> None:
         """Read the counters."""
+        self._foreign_s, self._elapsed_s, self._seen = 0.0, 0.0, True
+        self.resume()
+
+    def resume(self) -> None:
+        """Count from now on."""
         self._busy, self._own, self._began = busy_seconds(_text(_STAT)), _own(), time.monotonic()
 
+    def pause(self) -> None:
+        """Count what was, and nothing until `resume`."""
+        busy, elapsed_s = busy_seconds(_text(_STAT)), time.monotonic() - self._began
+        if isinstance(busy, Unavailable) or isinstance(self._busy, Unavailable):
+            self._seen = False
+            return
+        self._foreign_s += busy - self._busy - (_own() - self._own)
+        self._elapsed_s += elapsed_s
+
     def cores(self) -> float | Unavailable:
-        """Return the mean number of cores that others kept busy."""
-        busy, elapsed = busy_seconds(_text(_STAT)), time.monotonic() - self._began
-        if isinstance(busy, Unavailable) or isinstance(self._busy, Unavailable) or elapsed <= 0:
+        """Return the mean number of cores that others kept busy, and end the counting."""
+        self.pause()
+        if not self._seen or self._elapsed_s <= 0:
             return Unavailable(reason="this system has no /proc/stat")
-        foreign = busy - self._busy - (_own() - self._own)
-        return max(0.0, foreign / elapsed)
+        return max(0.0, self._foreign_s / self._elapsed_s)
 
 
 def busy_seconds(stat: str, ticks: int | None = None) -> float | Unavailable:

@@ -19,7 +19,12 @@ from elfatt_deploy.errors import UsageError
 Run = Callable[[], object]
 #: called after each timed run with the times so far in ns and the time since the first one began
 Watch = Callable[[Sequence[int], int], None]
+#: returns when it is this process's turn; gives back the one that it had
+Turn = Callable[[], None]
 
+#: The least time of a turn. On a machine shared with others the speed changes within tenths of a
+#: second (docs/measuring.md): the shorter the turns, the more of it meets all cells alike.
+TURN_SECONDS = 0.05
 _NS = 1_000_000_000
 
 
@@ -69,7 +74,7 @@ class SteadyRule:
     tolerance: float = 0.01
     window_runs: int = 3
     window_seconds: float = 0.1
-    most_seconds: float = 10.0
+    most_seconds: float = 5.0
 
     def agree(self, medians: Sequence[float]) -> bool:
         """Return whether the last windows agree."""
@@ -90,10 +95,17 @@ class WarmUp:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """All timed runs in the order in which they ended, and the wall-clock time of all together."""
+    """All timed runs in the order in which they ended.
+
+    Args:
+        times_ms: time of each.
+        wall_ms: wall-clock time of all together; of several turns, their sum.
+        turns: number of runs of each turn; none where no turns were taken.
+    """
 
     times_ms: tuple[float, ...]
     wall_ms: float
+    turns: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +190,38 @@ def one_in_flight(
         if watch is not None:
             watch(times, after - start)
     return Timed(times_ms=tuple(ns / 1e6 for ns in times), wall_ms=(after - start) / 1e6)
+
+
+def in_turns(
+    run: Run,
+    limits: Limits,
+    turn: Turn,
+    clock: Clock = time.perf_counter_ns,
+    watch: Watch | None = None,
+) -> Timed:
+    """Time one run after the other, in turn with other processes.
+
+    The first run of a turn is not timed: the others have emptied the caches. The limits count what
+    is timed alone.
+    """
+    times: list[int] = []
+    turns: list[int] = []
+    spent = 0
+    while not limits.met(len(times), spent):
+        turn()
+        run()
+        before, start, elapsed = len(times), clock(), 0
+        while elapsed < TURN_SECONDS * _NS and not limits.met(len(times), spent + elapsed):
+            began = clock()
+            run()
+            ended = clock()
+            times.append(ended - began)
+            elapsed = ended - start
+        spent += elapsed
+        turns.append(len(times) - before)
+        if watch is not None:
+            watch(times, spent)
+    return Timed(times_ms=tuple(ns / 1e6 for ns in times), wall_ms=spent / 1e6, turns=tuple(turns))
 
 
 def several_in_flight(

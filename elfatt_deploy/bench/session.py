@@ -1,24 +1,24 @@
 """Measures cells interleaved: in every repetition each cell once, in a process of its own.
 
-Whatever changes on the machine during a call meets all cells alike, so that the ratio between two
-of them can be trusted.
+Whatever changes on the machine during a call meets all cells alike, the more so where the processes
+of a repetition take turns: the ratio between two of them can be trusted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import stats
-from elfatt_deploy.bench.cells import BenchCell, CellResult, Failed, Measured, Sentinel
+from elfatt_deploy.bench.cells import BenchCell, CellResult, Failed, Measured, Ran, Sentinel
 from elfatt_deploy.bench.partial import Visit
 
-#: measures one cell once; the second argument is what it tells the user meanwhile
-Launch = Callable[[BenchCell, str], Measured | Failed]
+#: measures each cell once, and yields its place among them as soon as it is measured; the second
+#: argument is what it tells the user meanwhile
+Launch = Callable[[Sequence[BenchCell], str], Generator[tuple[int, Ran], None, None]]
 #: called with each repetition as soon as it is measured
 Keep = Callable[[Visit], None]
 
@@ -36,8 +36,9 @@ class Session:
 
 @dataclasses.dataclass(slots=True)
 class _Open:
-    """A cell while it is measured."""
+    """A cell while it is measured, and its number."""
 
+    number: int
     cell: BenchCell
     repetitions: dict[int, Measured] = dataclasses.field(default_factory=dict)
     failed: Failed | None = None
@@ -50,22 +51,28 @@ class _Open:
         self.started = self.started or visit.started
         self.duration_s += visit.duration_s
 
-    def give_up(self, failed: Failed, started: str, duration_s: float) -> None:
+    def give_up(self, failed: Failed, ran: Ran) -> None:
         """Note that the cell cannot be measured."""
         self.failed = failed
-        self.started = self.started or started
-        self.duration_s += duration_s
+        self.started = self.started or ran.started
+        self.duration_s += ran.duration_s
 
 
-def order_of(cells: int, repetitions: int, seed: int) -> list[tuple[int, int]]:
-    """Return (repetition, cell) of every visit: each repetition in an order shuffled anew."""
+def orders_of(cells: int, repetitions: int, seed: int) -> list[list[int]]:
+    """Return the order of the cells of each repetition, shuffled anew."""
     shuffle = random.Random(seed).shuffle
-    visits: list[tuple[int, int]] = []
-    for repetition in range(repetitions):
+    orders = []
+    for _ in range(repetitions):
         order = list(range(cells))
         shuffle(order)
-        visits.extend((repetition, cell) for cell in order)
-    return visits
+        orders.append(order)
+    return orders
+
+
+def _once(cell: BenchCell, launch: Launch, words: str) -> Measured | Failed:
+    """Measure one cell once."""
+    with contextlib.closing(launch([cell], words)) as launched:
+        return next(launched)[1].outcome
 
 
 def measure(
@@ -85,7 +92,7 @@ def measure(
 
     Args:
         cells: the cells.
-        launch: measures one of them once.
+        launch: measures those of a repetition, each once.
         repetitions: how often each.
         seed: seed of the order.
         sentinel: measured once before and once after all others; None for no sentinel.
@@ -93,7 +100,7 @@ def measure(
         sitting: number of this one.
         keep: called with each repetition of a cell as soon as it is measured.
     """
-    states = [_Open(cell=cell) for cell in cells]
+    states = [_Open(number=number, cell=cell) for number, cell in enumerate(cells)]
     for visit in earlier:
         states[visit.cell].take(visit)
     interrupted = False
@@ -101,29 +108,36 @@ def measure(
     last: Measured | Failed | None = None
     try:
         if sentinel is not None:
-            first = launch(sentinel, f"{sentinel.name}, sentinel before")
-        visits = order_of(len(cells), repetitions, seed)
-        for position, (repetition, index) in enumerate(visits):
-            if states[index].failed is not None or repetition in states[index].repetitions:
+            first = _once(sentinel, launch, "sentinel before")
+        for repetition, order in enumerate(orders_of(len(cells), repetitions, seed)):
+            missing = [
+                (repetition * len(cells) + place, states[index])
+                for place, index in enumerate(order)
+                if states[index].failed is None and repetition not in states[index].repetitions
+            ]
+            if not missing:
                 continue
-            words = f"{cells[index].name}, repetition {repetition + 1}/{repetitions}"
-            began, started = time.monotonic(), now()
-            outcome = launch(cells[index], words)
-            duration_s = time.monotonic() - began
-            if isinstance(outcome, Failed):
-                states[index].give_up(outcome, started, duration_s)
-                continue
-            visit = Visit(
-                cell=index,
-                repetition=repetition,
-                started=started,
-                duration_s=duration_s,
-                measured=dataclasses.replace(outcome, position=position, sitting=sitting),
-            )
-            keep(visit)
-            states[index].take(visit)
+            words = f"repetition {repetition + 1}/{repetitions}"
+            launched = launch([state.cell for _, state in missing], words)
+            with contextlib.closing(launched):  # so that no process outlives Ctrl-C
+                for number, ran in launched:
+                    position, state = missing[number]
+                    if isinstance(ran.outcome, Failed):
+                        state.give_up(ran.outcome, ran)
+                        continue
+                    visit = Visit(
+                        cell=state.number,
+                        repetition=repetition,
+                        started=ran.started,
+                        duration_s=ran.duration_s,
+                        measured=dataclasses.replace(
+                            ran.outcome, position=position, sitting=sitting
+                        ),
+                    )
+                    keep(visit)
+                    state.take(visit)
         if sentinel is not None:
-            last = launch(sentinel, f"{sentinel.name}, sentinel after")
+            last = _once(sentinel, launch, "sentinel after")
     except KeyboardInterrupt:
         interrupted = True
     return Session(
@@ -154,8 +168,3 @@ def _sentinel(
         first_ms=stats.median(first.timed.times_ms),
         last_ms=stats.median(last.timed.times_ms),
     )
-
-
-def now() -> str:
-    """Return the date and time in UTC, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

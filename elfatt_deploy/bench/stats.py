@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,7 +172,7 @@ class Ratio:
     """How many times as long one cell takes as another.
 
     Args:
-        value: median over the repetitions of the ratio within each.
+        value: median over the repetitions of the ratio within each; see `turn_ratio`.
         interval: its bootstrap interval over the repetitions.
         repetitions: number of repetitions that both have.
     """
@@ -188,27 +188,53 @@ class Ratio:
         return self.interval.low > 1 + margin or self.interval.high < 1 / (1 + margin)
 
 
-def paired_ratio(
-    times: Mapping[int, float], base: Mapping[int, float], seed: int = 0
-) -> Ratio | Unavailable:
+def turn_ratio(
+    samples: Sequence[float], turns: Sequence[int], base: Sequence[float], base_turns: Sequence[int]
+) -> float:
+    """Return the ratio of two cells that took turns in one repetition.
+
+    The median, over the turns that both have, of the ratio of the medians of turn k: the two were
+    taken within a second, and what slows the machine down for longer cancels.
+
+    Args:
+        samples: times of the one.
+        turns: number of samples of each of its turns.
+        base: times of the other.
+        base_turns: number of samples of each of its turns.
+
+    Raises:
+        ValueError: the turns do not divide the samples.
+    """
+    ratios = [
+        median(ours) / median(theirs)
+        for ours, theirs in zip(_by_turn(samples, turns), _by_turn(base, base_turns), strict=False)
+    ]
+    return median(ratios)
+
+
+def _by_turn(samples: Sequence[float], turns: Sequence[int]) -> list[Sequence[float]]:
+    if not turns or min(turns) < 1 or sum(turns) != len(samples):
+        raise ValueError(f"turns of {list(turns)} runs do not divide {len(samples)} samples")
+    ends = np.cumsum(turns).tolist()
+    return [samples[end - size : end] for end, size in zip(ends, turns, strict=True)]
+
+
+def paired_ratio(ratios: Sequence[float], seed: int = 0) -> Ratio | Unavailable:
     """Return the ratio of two cells that were measured interleaved.
 
     The two times of one repetition were taken close to each other: what slows the machine down for
     a while meets both, and cancels.
 
     Args:
-        times: number of the repetition -> its time.
-        base: the same of the cell that is compared with.
+        ratios: of each repetition that both have.
         seed: seed of the resampling.
     """
-    shared = sorted(times.keys() & base.keys())
-    if not shared:
+    if not ratios:
         return Unavailable(reason="no repetition has a time of both")
-    ratios = np.array([times[number] / base[number] for number in shared])
     return Ratio(
-        value=median(ratios.tolist()),
-        interval=median_interval(ratios, seed),
-        repetitions=len(shared),
+        value=median(ratios),
+        interval=median_interval(np.array(ratios), seed),
+        repetitions=len(ratios),
     )
 
 

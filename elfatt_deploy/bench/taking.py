@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import contracts, protocol, stats
 from elfatt_deploy.bench.machine_state import ForeignWork
-from elfatt_deploy.bench.protocol import Limits, Run, SteadyRule, Timed, WarmUp, Watch
+from elfatt_deploy.bench.protocol import Limits, Run, SteadyRule, Timed, Turn, WarmUp, Watch
 from elfatt_deploy.engine import trtexec_run
 from elfatt_deploy.engine.trtexec_run import RunLength
 
@@ -45,16 +45,34 @@ class Taken:
 
 
 def by_host_clock(
-    run: Run, limits: Limits, steady: SteadyRule, in_flight: int, watch: Watch
+    run: Run,
+    limits: Limits,
+    steady: SteadyRule,
+    in_flight: int,
+    watch: Watch,
+    turn: Turn | None = None,
 ) -> Taken:
-    """Time runs by the host's clock, one or several in flight; see `protocol`."""
+    """Time runs by the host's clock, one or several in flight, or in turns; see `protocol`."""
     warm = protocol.warm_up(run, steady)
     foreign = ForeignWork()
-    if in_flight == 1:
+    if turn is not None:
+        timed = protocol.in_turns(run, limits, _uncounted(turn, foreign), watch=watch)
+    elif in_flight == 1:
         timed = protocol.one_in_flight(run, limits, watch=watch)
     else:
         timed = protocol.several_in_flight(run, limits, in_flight, watch=watch)
     return Taken(warm_up=warm, timed=timed, foreign_cores=foreign.cores())
+
+
+def _uncounted(turn: Turn, foreign: ForeignWork) -> Turn:
+    """Return a turn while whose waiting nothing counts as foreign: the other cells run."""
+
+    def waited() -> None:
+        foreign.pause()
+        turn()
+        foreign.resume()
+
+    return waited
 
 
 def by_events(

@@ -1,7 +1,8 @@
 """One repetition in a process of its own: `python -m elfatt_deploy.bench.worker`.
 
-A JSON task on stdin, one JSON document on stdout, progress on stderr. ONNX Runtime cells load no
-torch.
+A JSON task in the first line of stdin, one JSON document on stdout, progress on stderr. Where
+several take turns, `waiting BYTES` on stderr asks for one, and a line on stdin gives it. ONNX
+Runtime cells load no torch.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from elfatt_deploy.runners.trtexec_runner import TrtexecRunner
 from elfatt_deploy.transport.local import Local
 
 PROGRESS = "progress"
+#: asks for a turn; after it the largest memory of the process so far, in bytes, or -1
+WAITING = "waiting"
 _STATUS = Path("/proc/self/status")
 #: how often the running median is told, and over how many of the latest runs
 _TELL_NS, _TELL_RUNS = 500_000_000, 64
@@ -59,6 +62,7 @@ class Task:
         plan: the plan's folder, for the runners that run one.
         variant: `compile` for torch.
         plugins: plugin libraries to load before the plan.
+        turns: whether it takes turns with others: only by the host's clock, one run in flight.
     """
 
     bundle: str
@@ -74,6 +78,7 @@ class Task:
     plan: str = ""
     variant: str = ""
     plugins: tuple[str, ...] = ()
+    turns: bool = False
 
 
 def task_from_document(document: dict[str, Any]) -> Task:
@@ -188,7 +193,17 @@ def _taken(task: Task, runner: Runner, feeds: dict[str, Any]) -> Taken:
     if isinstance(runner, TrtRunner) and task.contract == "compute/1":
         return taking.by_events(runner, feeds, task.limits, task.steady, _Teller())
     run = functools.partial(runner.infer, feeds)
-    return taking.by_host_clock(run, task.limits, task.steady, task.in_flight, _Teller())
+    turn = _wait if task.turns else None
+    return taking.by_host_clock(run, task.limits, task.steady, task.in_flight, _Teller(), turn)
+
+
+def _wait() -> None:
+    """Ask the parent for a turn, and wait for it."""
+    peak = peak_bytes()
+    sys.stderr.write(f"{WAITING} {peak if isinstance(peak, int) else -1}\n")
+    sys.stderr.flush()
+    if not sys.stdin.readline():
+        sys.exit("the process that gives the turns has ended")
 
 
 def _version(runner: Runner) -> str:
@@ -261,7 +276,7 @@ def _device_peak(task: Task) -> int | Unavailable:
 def main() -> None:
     """Read the task, measure, write the document."""
     try:
-        outcome = measure(task_from_document(json.loads(sys.stdin.read())))
+        outcome = measure(task_from_document(json.loads(sys.stdin.readline())))
     except ElfattDeployError as error:
         outcome = Failed(reason=str(error).replace("\n  next:", "; next:"))
     document = {type(outcome).__name__.lower(): artifacts.to_document(outcome)}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 
+from elfatt_deploy import units
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.device.control import Controls, Words
-from elfatt_deploy.device.journal import Owner, now, this_process
+from elfatt_deploy.device.journal import Owner, this_process
 from elfatt_deploy.errors import BusyError, DeviceError
 
 LOCK_PATH = "/tmp/elfatt-deploy.lock"
@@ -82,7 +83,7 @@ def _owner_text(token: str, board_boot_id: str) -> str:
             f"started={owner.started}",
             f"host_boot={owner.boot_id}",
             f"board_boot={board_boot_id}",
-            f"since={now()}",
+            f"since={units.now()}",
         )
     )
 

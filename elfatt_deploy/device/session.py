@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from elfatt_deploy import units
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.device import journal as journals
 from elfatt_deploy.device import lock
@@ -239,7 +240,7 @@ class BoardSession:
         return Journal(
             device=self._device,
             board="" if isinstance(self._board, Unavailable) else self._board.name,
-            created=journals.now(),
+            created=units.now(),
             owner=journals.this_process(),
             board_boot_id=state.boot_id,
             found=Found(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
-from elfatt_deploy import optional
+from elfatt_deploy import optional, units
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.bench import attention_report, machine, plot, timing
 from elfatt_deploy.bench.attention import (
@@ -41,7 +41,7 @@ def bench_attention(request: AttentionRequest, progress: Progress = silent) -> A
         plot.check(request.plot)
     for package in ("onnxruntime", "onnx", "onnxslim", "torch"):
         optional.load(package)
-    started, found = attention_report.now(), machine.read_machine()
+    started, found = units.now(), machine.read_machine()
     with contextlib.ExitStack() as sessions:
         prepared = []
         for cell in request.cells:

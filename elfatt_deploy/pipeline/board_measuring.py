@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from elfatt_deploy import units
 from elfatt_deploy.artifacts import GOLDEN_FILE, Bundle, ParityReport, Unavailable
-from elfatt_deploy.bench import contracts, session
+from elfatt_deploy.bench import contracts
 from elfatt_deploy.bench.protocol import BenchPlan
 from elfatt_deploy.bench.sweep import SweepCell
 from elfatt_deploy.device import probes
@@ -85,7 +85,7 @@ def measure_cell(
         ConnectError: the connection was lost.
         BusyError: somebody else took the board.
     """
-    started, began = session.now(), time.monotonic()
+    started, began = units.now(), time.monotonic()
     run.transport.commands.clear()
     before, warm = _cooled(run, request.plan, progress)
     batch = batch_of(request, bundle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from elfatt_deploy import bundles, optional, recipes
+from elfatt_deploy import bundles, optional, recipes, units
 from elfatt_deploy.artifacts import Bundle
 from elfatt_deploy.engine import builder, gpu, layers, proof, trtexec
 from elfatt_deploy.engine import plan as plans
@@ -283,7 +282,7 @@ def manifest_of(
     model_digest, bundle_digest = plans.bundle_digests(bundle)
     files = [built.plan, *([built.layers] if built.layers else [])]
     return PlanManifest(
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=units.now(),
         model=bundle.manifest.model.name,
         target=bundle.manifest.target,
         batch=bundle.manifest.batch,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 from pathlib import Path
 
 import elfatt_deploy
-from elfatt_deploy import __version__, artifacts, bundles
+from elfatt_deploy import __version__, artifacts, bundles, units
 from elfatt_deploy.artifacts import (
     BundleManifest,
     GraphSummary,
@@ -41,7 +40,7 @@ def manifest_of(
     return BundleManifest(
         schema=artifacts.MANIFEST_SCHEMA,
         version=artifacts.MANIFEST_VERSION,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=units.now(),
         model=plan.identity,
         weights=plan.weights,
         precision=plan.precision,

@@ -51,6 +51,15 @@ def check_request(request: BenchRequest) -> None:
         )
 
 
+def in_turns(request: BenchRequest) -> bool:
+    """Return whether the cells of a repetition take turns.
+
+    On a GPU they do not: its memory would have to hold all of them at once.
+    """
+    contract = request.contract
+    return request.provider == "cpu" and contract.in_flight == 1 and contract.runs is None
+
+
 def stored_precision(request: BenchRequest) -> str:
     """Return the precision of the bundles that a request takes."""
     from_fp32 = request.runner == "torch" or request.precision == "tf32"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from elfatt_deploy import bundles, optional
+from elfatt_deploy import bundles, optional, units
 from elfatt_deploy.artifacts import Bundle
 from elfatt_deploy.bench import contracts, machine, machine_state, partial, processes, session
-from elfatt_deploy.bench.cells import BenchCell, BenchRequest, Failed, Measured
+from elfatt_deploy.bench.cells import BenchCell, BenchRequest, Ran
 from elfatt_deploy.bench.partial import Partial, Visit
 from elfatt_deploy.bench.worker import Task
 from elfatt_deploy.engine.plan import Plan
@@ -34,7 +34,8 @@ from elfatt_deploy.runners.ort_runner import check_provider
 #: end of a repetition whose number of runs is fixed
 _EXACT_MOST_S = 3600.0
 _PACKAGES = {"ort": "onnxruntime", "torch": "torch", "trt": "tensorrt"}
-Worker = Callable[[Task, processes.Tell], Measured | Failed]
+#: measures one repetition of each task, and yields its number as soon as it is measured
+Workers = Callable[[Sequence[Task], processes.Tell], Generator[tuple[int, Ran], None, None]]
 
 
 def bench_models(
@@ -42,7 +43,7 @@ def bench_models(
     progress: Progress = silent,
     *,
     command: tuple[str, ...] = (),
-    worker: Worker = processes.run_worker,
+    workers: Workers = processes.run_workers,
     results: Path | None = None,
     resume: bool | None = None,
 ) -> BenchReport:
@@ -55,7 +56,7 @@ def bench_models(
         request: what to measure.
         progress: called with each stage, and with the running median.
         command: the command line, for the records.
-        worker: measures one repetition.
+        workers: measures one repetition of each cell.
         results: the file that `keep_records` will append to: beside it, each repetition is kept as
             soon as it is measured. None keeps nothing.
         resume: whether a call that was cut short goes on where it stopped; None for one that began
@@ -82,12 +83,12 @@ def bench_models(
         if results is not None:
             call = measured_cells.call_of(request, cells, found, git)
             kept = stack.enter_context(partial.opened(partial.path_of(results, call)))
-        started, before = session.now(), machine_state.read_state()
+        started, before = units.now(), machine_state.read_state()
         earlier = _earlier(kept, resume, started, notes, len(cells) * request.plan.repetitions)
         sitting = kept.begin(started, before).number if kept else 0
         ran = session.measure(
             cells,
-            functools.partial(_launch, request, progress, worker),
+            functools.partial(_launch, request, progress, workers),
             repetitions=request.plan.repetitions,
             seed=request.seed,
             sentinel=(baseline or cells[0]) if request.plan.sentinel else None,
@@ -150,29 +151,42 @@ def _earlier(
 
 
 def _launch(
-    request: BenchRequest, progress: Progress, worker: Worker, cell: BenchCell, words: str
-) -> Measured | Failed:
-    progress(words)
+    request: BenchRequest,
+    progress: Progress,
+    workers: Workers,
+    cells: Sequence[BenchCell],
+    words: str,
+) -> Generator[tuple[int, Ran], None, None]:
+    """Measure each cell once, in turn where they can be."""
     limits = request.plan.limits
     if request.contract.runs is not None:
         exact = dataclasses.replace(limits.enough, rounds=request.contract.runs, seconds=0.0)
         limits = dataclasses.replace(limits, enough=exact, most_seconds=_EXACT_MOST_S)
-    task = Task(
-        bundle=str(cell.bundle.path.resolve()),
-        runner=request.runner,
-        provider=request.provider,
-        precision=cell.precision,
-        batch=cell.batch,
-        threads=request.threads,
-        in_flight=request.contract.in_flight,
-        limits=limits,
-        steady=request.plan.steady,
-        contract=request.contract.name,
-        plan=str(cell.plan.path.resolve()) if cell.plan else "",
-        variant=request.variant,
-        plugins=tuple(str(path.resolve()) for path in request.plugins),
+    tasks = [
+        Task(
+            bundle=str(cell.bundle.path.resolve()),
+            runner=request.runner,
+            provider=request.provider,
+            precision=cell.precision,
+            batch=cell.batch,
+            threads=request.threads,
+            in_flight=request.contract.in_flight,
+            limits=limits,
+            steady=request.plan.steady,
+            contract=request.contract.name,
+            plan=str(cell.plan.path.resolve()) if cell.plan else "",
+            variant=request.variant,
+            plugins=tuple(str(path.resolve()) for path in request.plugins),
+            turns=len(cells) > 1 and measured_cells.in_turns(request),
+        )
+        for cell in cells
+    ]
+    names = [f"{cell.name}, {words}" for cell in cells]
+    progress(names[0] if len(cells) == 1 else f"{len(cells)} models, {words}")
+    return workers(
+        tasks,
+        lambda number, runs, ms: progress(run_records.running(names[number], runs, ms)),
     )
-    return worker(task, lambda runs, ms: progress(run_records.running(words, runs, ms)))
 
 
 def _cells(request: BenchRequest, progress: Progress, notes: list[str]) -> tuple[BenchCell, ...]:

@@ -7,9 +7,9 @@ and the boards' clocks are of different stages; `docs/prediction.py` writes its 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from pathlib import Path
 
+from elfatt_deploy import units
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.device import boards
 from elfatt_deploy.device.boards import BoardFile, BoardMode
@@ -127,7 +127,7 @@ def predict(request: PredictRequest, *, command: tuple[str, ...]) -> PredictRepo
     tables = [kernel_table(name) for name in request.models]
     asked = [boards.board(name) for name in request.boards] or list(known.values())
     git = git_state()
-    started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    started = units.now()
     cells: list[PredictedCell] = []
     missing = [
         f"{table.model} with the plugin {request.plugin}: it covers none of its attention blocks"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 from elfatt_deploy import bundles, units
 from elfatt_deploy.artifacts import MANIFEST_FILE, MODEL_FILE, Unavailable
-from elfatt_deploy.bench import doubts, stats
+from elfatt_deploy.bench import doubts, protocol, stats
 from elfatt_deploy.bench.cells import BenchCell, BenchRequest, CellResult, Measured, Sentinel
 from elfatt_deploy.bench.machine import Machine
 from elfatt_deploy.bench.machine_state import State
@@ -30,6 +29,10 @@ from elfatt_deploy.results.parts import (
 from elfatt_deploy.results.schema import RunRecord
 
 _ORDER = "every cell once in each repetition, order shuffled"
+_TURNS = (
+    f"; within it the cells take turns of {protocol.TURN_SECONDS:g} s or more, the first run of "
+    "each not timed"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,7 @@ def _record(
         device=device,
         before=states[0],
         after=states[1],
-        protocol=_protocol(request, note),
+        protocol=_protocol(request, note, turns=any(one.timed.turns for one in measured)),
         quantity=request.contract.quantity,
         repetitions=() if failed else tuple(map(_repetition, measured)),
         memory=_memory(measured, none),
@@ -233,7 +236,7 @@ def _versions(measured: tuple[Measured, ...]) -> dict[str, str]:
     return {**versions(), **ran}
 
 
-def _protocol(request: BenchRequest, note: str) -> Protocol:
+def _protocol(request: BenchRequest, note: str, *, turns: bool) -> Protocol:
     plan, contract = request.plan, request.contract
     steady = plan.steady
     exact = contract.runs is not None
@@ -244,7 +247,7 @@ def _protocol(request: BenchRequest, note: str) -> Protocol:
         repetitions=plan.repetitions,
         fresh_processes=True,
         seed=request.seed,
-        order=_ORDER,
+        order=_ORDER + (_TURNS if turns else ""),
         warm_up=f"until {steady.windows} windows in a row agree within "
         f"{units.share(steady.tolerance)} %, at most {steady.most_seconds:g} s; a window has "
         f"{steady.window_runs} runs and {steady.window_seconds:g} s or more",
@@ -260,6 +263,7 @@ def _repetition(one: Measured) -> Repetition:
         steady=one.warm_up.steady,
         position=one.position,
         phases_ms=one.phases_ms,
+        turns=one.timed.turns,
     )
 
 
@@ -280,27 +284,29 @@ def _ratios(
 ) -> tuple[CellRatio, ...]:
     if baseline is None:
         return ()
-    times = {result.cell.name: _times(request, result) for result in results}
+    by_name = {result.cell.name: result for result in results}
+    base = by_name.pop(baseline.name)
     return tuple(
         CellRatio(
             cell=name,
             baseline=baseline.name,
-            time=stats.paired_ratio(own, times[baseline.name]),
+            time=stats.paired_ratio(_within(request.contract.name, result, base)),
         )
-        for name, own in times.items()
-        if name != baseline.name
+        for name, result in by_name.items()
     )
 
 
-def _times(request: BenchRequest, result: CellResult) -> Mapping[int, float]:
-    """Return the one number of each repetition; none of a cell that was given up.
+def _within(contract: str, result: CellResult, base: CellResult) -> list[float]:
+    """Return the ratio within each repetition; none of a cell that was given up.
 
     Two cells are compared within a repetition of one sitting alone: between two sittings the
     machine may have changed.
     """
-    found = {}
-    for number, one in result.repetitions.items():
-        time = making.repetition_ms(request.contract.name, _repetition(one))
-        if isinstance(time, float) and result.failed is None:
-            found[one.sitting * request.plan.repetitions + number] = time
-    return found
+    if result.failed is not None or base.failed is not None:
+        return []
+    ratios = (
+        making.repetition_ratio(contract, _repetition(one), _repetition(base.repetitions[number]))
+        for number, one in sorted(result.repetitions.items())
+        if number in base.repetitions and one.sitting == base.repetitions[number].sitting
+    )
+    return [ratio for ratio in ratios if isinstance(ratio, float)]

@@ -30,7 +30,7 @@ class SpeedRatio:
 
     Args:
         value: time of the other / time of the one; where they are paired, the median over the
-            repetitions.
+            repetitions of the ratio within each.
         interval: its bootstrap interval over the repetitions.
         paired: whether both were measured interleaved, and repetitions were resampled together.
     """
@@ -56,8 +56,8 @@ def speed_ratio(record: RunRecord, base: RunRecord) -> SpeedRatio | Unavailable:
         return times
     if isinstance(others, Unavailable):
         return others
-    if record.group and record.group == base.group and len(times) == len(others):
-        paired = stats.paired_ratio(dict(enumerate(others)), dict(enumerate(times)), _SEED)
+    if making.are_paired(record, base):
+        paired = making.paired_ratio(base, record, _SEED)
         if isinstance(paired, Unavailable):
             return paired
         return SpeedRatio(value=paired.value, interval=paired.interval, paired=True)

@@ -21,7 +21,7 @@ from elfatt_deploy.bench import stats
 from elfatt_deploy.errors import UnknownNameError, UsageError
 from elfatt_deploy.results import conditions, making
 from elfatt_deploy.results.conditions import DEFAULT_LIMIT
-from elfatt_deploy.results.schema import RunRecord, Source
+from elfatt_deploy.results.schema import RunRecord, Source, Validity
 from elfatt_deploy.results.store import Records
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
@@ -204,14 +204,19 @@ def _listed(differences: Sequence[conditions.Difference]) -> str:
 def _compared(
     a: RunRecord, b: RunRecord, limit: float, allowed: Collection[str], seed: int
 ) -> CellComparison:
-    times_a, times_b = _times(a), _times(b)
-    paired = bool(a.group) and a.group == b.group and _count(times_a) == _count(times_b)
-    ratio, interval = _ratio(times_a, times_b, seed, paired=paired)
-    a_ms, b_ms = _middle(times_a), _middle(times_b)
+    paired = making.are_paired(a, b)
+    a_ms, b_ms = _middle(a), _middle(b)
+    ratio, interval = _ratio(a, b, seed, paired=paired)
     verdict, reason = _judged(interval, limit)
-    doubt = "" if "validity" in allowed else _doubt(a, b)
-    if doubt:
-        verdict, reason = "INCONCLUSIVE", doubt
+    doubts, shared = _doubts(a, b)
+    noted = [str(difference) for difference in conditions.noted(a, b, allowed)]
+    if shared:
+        noted.append(
+            f"both are {' and '.join(shared)}: they took turns, the interval shows what it did"
+        )
+    if doubts and "validity" not in allowed:
+        verdict = "INCONCLUSIVE"
+        reason = f"{', '.join(doubts)}; measure again, or --allow validity"
     return CellComparison(
         key=b.key,
         label=b.cell.label,
@@ -223,7 +228,7 @@ def _compared(
         ratio=ratio,
         interval=interval,
         paired=paired,
-        noted=tuple(map(str, conditions.noted(a, b, allowed))),
+        noted=tuple(noted),
     )
 
 
@@ -240,32 +245,26 @@ def _times(record: RunRecord) -> tuple[float, ...] | Unavailable:
     return tuple(times) or Unavailable(reason=f"{record.source} numbers have no repetitions")
 
 
-def _count(times: tuple[float, ...] | Unavailable) -> int:
-    return 0 if isinstance(times, Unavailable) else len(times)
-
-
-def _middle(times: tuple[float, ...] | Unavailable) -> float | Unavailable:
+def _middle(record: RunRecord) -> float | Unavailable:
+    times = _times(record)
     return times if isinstance(times, Unavailable) else float(np.median(times))
 
 
 def _ratio(
-    a: tuple[float, ...] | Unavailable,
-    b: tuple[float, ...] | Unavailable,
-    seed: int,
-    *,
-    paired: bool,
+    a: RunRecord, b: RunRecord, seed: int, *, paired: bool
 ) -> tuple[float | Unavailable, Interval | Unavailable]:
     """Return time B / time A, and its interval."""
-    if isinstance(a, Unavailable):
-        return a, Unavailable(reason=f"not timed in A: {a.reason}")
-    if isinstance(b, Unavailable):
-        return b, Unavailable(reason=f"not timed in B: {b.reason}")
+    times_a, times_b = _times(a), _times(b)
+    if isinstance(times_a, Unavailable):
+        return times_a, Unavailable(reason=f"not timed in A: {times_a.reason}")
+    if isinstance(times_b, Unavailable):
+        return times_b, Unavailable(reason=f"not timed in B: {times_b.reason}")
     if paired:
-        together = stats.paired_ratio(dict(enumerate(b)), dict(enumerate(a)), seed)
+        together = making.paired_ratio(b, a, seed)
         if isinstance(together, stats.Ratio):
             return together.value, together.interval
         return together, together
-    values_a, values_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    values_a, values_b = np.asarray(times_a, np.float64), np.asarray(times_b, np.float64)
     ratio = float(np.median(values_b) / np.median(values_a))
     for name, values in (("A", values_a), ("B", values_b)):
         if len(values) < stats.MIN_ROUNDS:
@@ -291,10 +290,19 @@ def _judged(interval: Interval | Unavailable, limit: float) -> tuple[Verdict, st
     return "INCONCLUSIVE", "the interval spans the limit; measure more repetitions"
 
 
-def _doubt(a: RunRecord, b: RunRecord) -> str:
-    found = []
-    for name, record in (("A", a), ("B", b)):
-        words = [word for word in record.validity if word in conditions.DOUBTFUL]
-        if words:
-            found.append(f"{name} is {' and '.join(words)}")
-    return f"{', '.join(found)}; measure again, or --allow validity" if found else ""
+def _doubts(a: RunRecord, b: RunRecord) -> tuple[list[str], list[Validity]]:
+    """Return what is doubtful in A or B, and the words that both have and that doubt nothing.
+
+    Where both took turns, what was wrong with the machine was wrong under both within the same
+    second: the ratio of the turns is without it, and its interval shows what is left of it.
+    """
+    found = {
+        name: [word for word in record.validity if word in conditions.DOUBTFUL]
+        for name, record in (("A", a), ("B", b))
+    }
+    in_turns = making.are_paired(a, b) and all(
+        repetition.turns for record in (a, b) for repetition in record.repetitions
+    )
+    shared = [word for word in found["A"] if word in found["B"]] if in_turns else []
+    own = {name: [word for word in words if word not in shared] for name, words in found.items()}
+    return [f"{name} is {' and '.join(words)}" for name, words in own.items() if words], shared

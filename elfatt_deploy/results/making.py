@@ -45,6 +45,44 @@ def repetition_ms(contract: str, repetition: Repetition) -> float | Unavailable:
     return stats.median(samples)
 
 
+def repetition_ratio(
+    contract: str, repetition: Repetition, base: Repetition
+) -> float | Unavailable:
+    """Return time / time of the base of two repetitions that were measured interleaved.
+
+    Where both took turns, by turn (`stats.turn_ratio`); otherwise of the one number of each.
+    """
+    if repetition.turns and base.turns and _kind(contract) == "single-stream":
+        return stats.turn_ratio(
+            repetition.samples_ms, repetition.turns, base.samples_ms, base.turns
+        )
+    ours, theirs = repetition_ms(contract, repetition), repetition_ms(contract, base)
+    if isinstance(ours, Unavailable):
+        return ours
+    return theirs if isinstance(theirs, Unavailable) else ours / theirs
+
+
+def are_paired(record: RunRecord, base: RunRecord) -> bool:
+    """Whether two cells were measured interleaved: repetition i of both belongs together."""
+    counts = {len(_sampled(one)) for one in (record, base)}
+    return bool(record.group) and record.group == base.group and len(counts) == 1
+
+
+def paired_ratio(record: RunRecord, base: RunRecord, seed: int) -> stats.Ratio | Unavailable:
+    """Return time / time of the base of two cells that are paired, over their repetitions."""
+    ratios = []
+    for ours, theirs in zip(_sampled(record), _sampled(base), strict=True):
+        ratio = repetition_ratio(record.cell.contract, ours, theirs)
+        if isinstance(ratio, Unavailable):
+            return ratio
+        ratios.append(ratio)
+    return stats.paired_ratio(ratios, seed)
+
+
+def _sampled(record: RunRecord) -> list[Repetition]:
+    return [repetition for repetition in record.repetitions if repetition.samples_ms]
+
+
 def statistics_of(
     contract: str, batch: int, repetitions: Sequence[Repetition]
 ) -> Statistics | Unavailable:

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from elfatt_deploy.artifacts import Interval, Unavailable
+from elfatt_deploy.errors import SchemaError
 
 #: what may be wrong with a measurement
 Validity = Literal["throttled", "off-clock", "disturbed", "unwatched", "not-steady", "unstable"]
@@ -227,6 +228,7 @@ class Repetition:
         steady: whether the warm-up settled.
         position: place in the order of all repetitions of the call, from 0.
         phases_ms: other times of the same runs, such as `h2d`, `compute` and `d2h`.
+        turns: number of samples of each turn, where cells took turns; none where they did not.
     """
 
     samples_ms: tuple[float, ...]
@@ -235,6 +237,19 @@ class Repetition:
     steady: bool | Unavailable
     position: int = 0
     phases_ms: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    turns: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject turns that are not those of the samples.
+
+        Raises:
+            SchemaError: they do not add up to them.
+        """
+        if self.turns and (min(self.turns) < 1 or sum(self.turns) != len(self.samples_ms)):
+            raise SchemaError(
+                f"turns of {sum(self.turns)} samples, and {len(self.samples_ms)} samples",
+                hint="measure the cell anew",
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class Local:
             CommandTimeout: it did not end in time.
         """
         deadline = Deadline(timeout_s)
-        process = self._start(command)
+        process = self.start(command)
         texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
 
         def idle() -> None:
@@ -86,6 +86,25 @@ class Local:
             stderr="".join(texts["stderr"]),
             seconds=deadline.elapsed_s,
         )
+
+    def start(self, command: Sequence[str]) -> Process:
+        """Start a command for a caller that speaks with it meanwhile, and ends it.
+
+        Raises:
+            CommandError: there is no such program, or it may not be run.
+        """
+        try:  # the program is looked for in the PATH that it gets
+            return Process(command, {**os.environ, **self._environment})
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise CommandError(
+                f"cannot run {command[0]} on {self.name}: {error.strerror}",
+                hint=f"install {command[0]}, or add its folder to PATH"
+                if missing
+                else f"check that {command[0]} is a program for this machine, and executable",
+                command=tuple(command),
+                status=127 if missing else 126,  # as a shell tells it
+            ) from error
 
     def push(self, local: Path, remote: str) -> None:
         """Copy a file on this machine; see `Transport.push`.
@@ -132,20 +151,6 @@ class Local:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _start(self, command: Sequence[str]) -> Process:
-        try:  # the program is looked for in the PATH that it gets
-            return Process(command, {**os.environ, **self._environment})
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            raise CommandError(
-                f"cannot run {command[0]} on {self.name}: {error.strerror}",
-                hint=f"install {command[0]}, or add its folder to PATH"
-                if missing
-                else f"check that {command[0]} is a program for this machine, and executable",
-                command=tuple(command),
-                status=127 if missing else 126,  # as a shell tells it
-            ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

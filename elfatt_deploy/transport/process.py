@@ -92,6 +92,14 @@ class Process:
         """
         self._begin(self._feed, chunks, close)
 
+    def write(self, text: str) -> None:
+        """Write to its standard input now; one that does not read it any more is no failure."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            stdin.write(text.encode("utf-8", errors="replace"))
+            stdin.flush()
+
     def lines(
         self, deadline: Deadline, *, streams: Sequence[str], idle: Callable[[], None]
     ) -> Iterator[tuple[str, str]]:

@@ -69,6 +69,27 @@ def test_two_runs_in_flight_are_counted_over_the_wall_clock(task):
     assert max(found.timed.times_ms) <= found.timed.wall_ms
 
 
+def test_two_real_workers_take_turns(task):
+    asked = dataclasses.replace(task, turns=True)
+    asked = dataclasses.replace(
+        asked, limits=Limits(enough=StopRule(rounds=6, seconds=0.15), most_seconds=60)
+    )
+    found = [ran.outcome for _, ran in processes.run_workers((asked, asked))]
+    for one in found:
+        assert isinstance(one, Measured), one
+        assert len(one.timed.turns) >= 3
+        assert sum(one.timed.turns) == len(one.timed.times_ms) >= 6
+        assert one.timed.wall_ms >= 150
+
+
+def test_a_worker_whose_parent_died_ends(task, python):
+    document = json.dumps(dataclasses.asdict(dataclasses.replace(task, turns=True)))
+    done = python(_CODE, input=document + "\n")  # and no turn
+    assert done.code == 1
+    assert "the process that gives the turns has ended" in done.err
+    assert done.out == ""
+
+
 def test_wrong_logits_are_not_timed(task, tmp_path):
     import numpy as np
 

@@ -10,7 +10,7 @@ import pytest
 
 from elfatt_deploy.artifacts import ParityReport, Unavailable, from_document
 from elfatt_deploy.bench import processes, protocol
-from elfatt_deploy.bench.cells import Failed
+from elfatt_deploy.bench.cells import Failed, Ran
 from elfatt_deploy.bench.protocol import BenchPlan, Limits, SteadyRule
 from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.pipeline import ExportRequest, export_bundle, measuring
@@ -36,6 +36,25 @@ def short(monkeypatch, tmp_path):
 def bundle(tiny_model, tmp_path):
     request = ExportRequest(model="tiny_elfatt", target="ort", output=tmp_path / "bundles")
     return export_bundle(request).bundle.path
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Return a function that lets another one measure each task, one after the other."""
+
+    def replace(one):
+        def each(tasks, tell):
+            for number, task in enumerate(tasks):
+                outcome = one(task)
+                yield number, Ran(outcome=outcome, started="2030-01-02", duration_s=0.5)
+
+        real = measuring.bench_models
+        monkeypatch.setattr(
+            "elfatt_deploy.pipeline.bench_models",
+            lambda *args, **more: real(*args, **more, workers=each),
+        )
+
+    return replace
 
 
 def test_a_model_without_a_bundle_is_exported_first_and_the_next_call_uses_it(cli, tiny_model):
@@ -139,20 +158,16 @@ def test_torch_in_half_and_compiled_are_cells_of_their_own(cli, tmp_path, monkey
     assert record.parity.candidate == name
 
 
-def test_a_cell_whose_process_dies_is_one_error_and_the_others_are_shown(cli, bundle, monkeypatch):
+def test_a_cell_whose_process_dies_is_one_error_and_the_others_are_shown(cli, bundle, workers):
     calls = []
 
-    def dies(task, tell):
+    def dies(task):
         calls.append(task)
         if len(calls) == 2:
             return Failed(reason="the process was killed (SIGKILL)")
-        return processes.run_worker(task, tell)
+        return processes.run_worker(task)
 
-    real = measuring.bench_models
-    monkeypatch.setattr(
-        "elfatt_deploy.pipeline.bench_models",
-        lambda *args, **more: real(*args, **more, worker=dies),
-    )
+    workers(dies)
     result = cli("bench", "--model", "tiny_elfatt,tiny_elfatt", "--quick", "--quiet")
     assert result.code == 5
     assert len(result.err.splitlines()) == 1
@@ -163,36 +178,26 @@ def test_a_cell_whose_process_dies_is_one_error_and_the_others_are_shown(cli, bu
                for line in result.out.splitlines() if line.startswith(" tiny_elfatt"))  # fmt: skip
 
 
-def test_wrong_logits_are_the_verdict_1(cli, bundle, monkeypatch):
+def test_wrong_logits_are_the_verdict_1(cli, bundle, workers):
     failed = json.loads((bundle / "manifest.json").read_text())["parity"]
     failed["rows"][0]["passed"] = False
     parity = from_document(ParityReport, failed, "the test")
-    real = measuring.bench_models
-    monkeypatch.setattr(
-        "elfatt_deploy.pipeline.bench_models",
-        lambda *args, **more: real(
-            *args, **more, worker=lambda *_: Failed(reason="parity failed", parity=parity)
-        ),
-    )
+    workers(lambda _: Failed(reason="parity failed", parity=parity))
     result = cli(*QUICK, "--quiet")
     assert result.code == 1
     assert "error: tiny_elfatt: parity failed" in result.err
 
 
-def test_ctrl_c_shows_and_stores_whole_repetitions(cli, bundle, tmp_path, monkeypatch):
+def test_ctrl_c_shows_and_stores_whole_repetitions(cli, bundle, tmp_path, workers):
     calls = []
 
-    def stops(task, tell):
+    def stops(task):
         calls.append(task)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return processes.run_worker(task, tell)
+        return processes.run_worker(task)
 
-    real = measuring.bench_models
-    monkeypatch.setattr(
-        "elfatt_deploy.pipeline.bench_models",
-        lambda *args, **more: real(*args, **more, worker=stops),
-    )
+    workers(stops)
     result = cli(*QUICK, "--results", tmp_path / "results.jsonl")
     assert result.code == 130
     assert "interrupted: only whole repetitions count" in result.err
@@ -204,21 +209,17 @@ def test_ctrl_c_shows_and_stores_whole_repetitions(cli, bundle, tmp_path, monkey
 
 
 @pytest.fixture
-def stopped(cli, bundle, tmp_path, monkeypatch):
+def stopped(cli, bundle, tmp_path, monkeypatch, workers):
     """Measure two cells, stopped by Ctrl-C; gives the launches of every call from then on."""
     calls, limit = [], [3]
 
-    def stops(task, tell):
+    def stops(task):
         calls.append(task)
         if len(calls) == limit[0]:
             raise KeyboardInterrupt
-        return processes.run_worker(task, tell)
+        return processes.run_worker(task)
 
-    real = measuring.bench_models
-    monkeypatch.setattr(
-        "elfatt_deploy.pipeline.bench_models",
-        lambda *args, **more: real(*args, **more, worker=stops),
-    )
+    workers(stops)
     monkeypatch.setattr(measuring, "git_state", lambda: Unavailable(reason="others write there"))
     result = cli(*TWICE, "--results", tmp_path / "runs.jsonl")
     assert result.code == 130
@@ -259,15 +260,11 @@ def test_no_resume_and_another_call_measure_all_anew(cli, stopped, tmp_path):
     assert any("were thrown away" in note for note in json.loads(result.out)["notes"])
 
 
-def test_ctrl_c_before_the_first_repetition_stores_nothing(cli, bundle, tmp_path, monkeypatch):
-    def stops(task, tell):
+def test_ctrl_c_before_the_first_repetition_stores_nothing(cli, bundle, tmp_path, workers):
+    def stops(task):
         raise KeyboardInterrupt
 
-    real = measuring.bench_models
-    monkeypatch.setattr(
-        "elfatt_deploy.pipeline.bench_models",
-        lambda *args, **more: real(*args, **more, worker=stops),
-    )
+    workers(stops)
     assert cli(*QUICK, "--results", tmp_path / "results.jsonl").code == 130
     assert not (tmp_path / "results.jsonl").exists()
 
@@ -307,7 +304,7 @@ def test_bad_options_are_refused_before_anything_is_measured(
         raise AssertionError("something was exported or measured")
 
     monkeypatch.setattr(measuring, "export_bundle", fail)
-    monkeypatch.setattr(processes, "run_worker", fail)
+    monkeypatch.setattr(processes, "run_workers", fail)
     result = cli("bench", *arguments.split())
     assert (result.code, result.out) == (code, "")
     assert told in result.err

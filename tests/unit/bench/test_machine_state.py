@@ -85,6 +85,21 @@ def test_foreign_work_is_the_busy_time_that_is_not_ours(system, monkeypatch):
     assert work.cores() == pytest.approx((13 - 3) / 10)
 
 
+def test_what_others_do_in_a_pause_is_not_foreign(system, monkeypatch):
+    now = iter((0.0, 10.0, 50.0, 60.0))
+    monkeypatch.setattr(machine_state.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(machine_state, "_own", lambda: 0.0)
+    monkeypatch.setattr(machine_state.os, "sysconf", lambda name: 100)
+    system("stat", "cpu 0 0 0 0 0 0 0 0\n")
+    work = ForeignWork()
+    system("stat", "cpu 200 0 0 0 0 0 0 0\n")
+    work.pause()
+    system("stat", "cpu 4200 0 0 0 0 0 0 0\n")
+    work.resume()
+    system("stat", "cpu 4300 0 0 0 0 0 0 0\n")
+    assert work.cores() == pytest.approx((2 + 1) / 20)
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

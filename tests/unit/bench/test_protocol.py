@@ -57,6 +57,34 @@ def test_a_repetition_ends_with_the_first_run_that_reaches_both_or_the_bound(
         assert before_ms < 1000 * most
 
 
+@given(times=RUNS_MS, runs=st.integers(1, 40), seconds=st.integers(0, 20), more=st.integers(0, 20))
+def test_turns_count_what_is_timed_and_the_first_run_of_each_is_not(times, runs, seconds, more):
+    machine, most, waits = Machine(*times), seconds + more, []
+
+    def turn():
+        machine.now += 3_600_000 * MS  # the others run for an hour
+        waits.append(machine.runs)
+
+    limits = _limits(runs, seconds, most)
+    timed = protocol.in_turns(machine.run, limits, turn, machine.clock)
+    count, total_ms = len(timed.times_ms), sum(timed.times_ms)
+    assert timed.wall_ms == pytest.approx(total_ms)
+    assert (sum(timed.turns), len(timed.turns)) == (count, len(waits))
+    assert machine.runs == count + len(waits)
+    assert (count >= runs and total_ms >= 1000 * seconds) or total_ms >= 1000 * most
+    ends = list(itertools.accumulate(timed.turns))
+    each = [timed.times_ms[end - size : end] for end, size in zip(ends, timed.turns, strict=True)]
+    least_ms = 1000 * protocol.TURN_SECONDS
+    assert all(sum(turn[:-1]) < least_ms for turn in each)
+    assert all(sum(turn) >= least_ms for turn in each[:-1])
+
+
+def test_the_limit_ends_a_turn_that_has_not_its_least_time():
+    machine = Machine(1)
+    timed = protocol.in_turns(machine.run, _limits(7, 0, 60), lambda: None, machine.clock)
+    assert (timed.turns, machine.runs) == ((7,), 8)
+
+
 def test_time_alone_and_count_alone_are_not_enough():
     limits = _limits(10, 1.0, 60)
     assert not limits.met(9, 2_000 * MS)

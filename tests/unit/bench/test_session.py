@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from elfatt_deploy.artifacts import Unavailable
-from elfatt_deploy.bench import session, stats
-from elfatt_deploy.bench.cells import BenchCell, Failed, Sentinel
+from elfatt_deploy.bench import protocol, session, stats
+from elfatt_deploy.bench.cells import BenchCell, Failed, Ran, Sentinel
+from elfatt_deploy.bench.protocol import Limits
+from elfatt_deploy.bench.timing import StopRule
+from elfatt_deploy.results.conditions import DEFAULT_LIMIT as LIMIT
 
 TRIES = 20
 #: differences below this share are not called one, as in the table of `bench`
@@ -20,18 +26,28 @@ def _cells(*names):
     return [BenchCell(name=name, bundle=None, batch=1) for name in names]
 
 
-def _measure(cells, launch, *, repetitions=3, seed=0, sentinel=None):
-    return session.measure(cells, launch, repetitions=repetitions, seed=seed, sentinel=sentinel)
+def _each(one):
+    """Return a launch of cells, each by a function of its own."""
+
+    def launch(cells, words):
+        for number, cell in enumerate(cells):
+            outcome = one(cell, words)
+            yield number, Ran(outcome=outcome, started="2030-01-02T03:04:05+00:00", duration_s=1.0)
+
+    return launch
+
+
+def _measure(cells, one, *, repetitions=3, seed=0, sentinel=None, **more):
+    return session.measure(
+        cells, _each(one), repetitions=repetitions, seed=seed, sentinel=sentinel, **more
+    )
 
 
 def test_each_repetition_visits_every_cell_once_in_a_new_order():
-    visits = session.order_of(4, 6, seed=3)
-    rounds = [visits[i : i + 4] for i in range(0, 24, 4)]
-    for number, row in enumerate(rounds):
-        assert [repetition for repetition, _ in row] == [number] * 4
-        assert sorted(cell for _, cell in row) == [0, 1, 2, 3]
-    assert len({tuple(cell for _, cell in row) for row in rounds}) > 2
-    assert session.order_of(4, 6, seed=3) == visits != session.order_of(4, 6, seed=4)
+    orders = session.orders_of(4, 6, seed=3)
+    assert [sorted(order) for order in orders] == [[0, 1, 2, 3]] * 6
+    assert len(set(map(tuple, orders))) > 2
+    assert session.orders_of(4, 6, seed=3) == orders != session.orders_of(4, 6, seed=4)
 
 
 def test_the_sentinel_is_measured_first_and_last_and_stays_out_of_the_samples(made_measured):
@@ -79,46 +95,105 @@ def test_ctrl_c_keeps_whole_repetitions(made_measured):
     assert isinstance(found.sentinel, Unavailable)
 
 
-class Noisy:
-    """A machine whose speed wanders and jumps between repetitions, and jitters within one."""
+class Shared:
+    """A machine that others use as well: its speed jumps within tenths of a second.
+
+    The clock is moved by the runs alone. The cells of a repetition run in threads that take turns,
+    one at a time, as the processes do.
+    """
 
     def __init__(self, made_measured, seed, **factors):
-        self.made, self.random = made_measured, np.random.default_rng(seed)
-        self.factors, self.speed, self.visits = factors, 1.0, 0
+        self.made, self.random, self.factors = made_measured, np.random.default_rng(seed), factors
+        self.now, self.speed, self.until = 0, 1.0, 0
 
-    def __call__(self, cell, words):
-        if self.visits % len(self.factors) == 0:  # a new repetition: the machine drifts
-            self.speed *= self.random.choice([1.0, 1.0, 1.15, 0.9]) * self.random.normal(1, 0.01)
-        self.visits += 1
-        process = self.random.normal(1, 0.003)  # addresses and pages of a fresh process
-        runs = self.random.normal(1, 0.01, 40) + self.random.exponential(0.005, 40)
-        times = 20 * self.factors[cell.name] * self.speed * process * runs
-        return self.made(times.tolist())
+    def run(self, ms):
+        """Move the clock by one run."""
+        if self.now >= self.until:  # another program begins, or ends
+            self.speed = self.random.choice([1.0, 1.0, 1.15, 1.25]) * self.random.normal(1, 0.02)
+            self.until = self.now + int(self.random.exponential(0.3e9))
+        noise = self.random.normal(1, 0.01) + self.random.exponential(0.005)
+        self.now += int(1e6 * ms * self.speed * noise)
+
+    def __call__(self, cells, words):
+        """Let the cells take turns, each round in the order of the last one reversed."""
+        process = {cell.name: self.random.normal(1, 0.003) for cell in cells}
+        limits = Limits(enough=StopRule(rounds=10, seconds=3.0), most_seconds=60.0)
+        mine = {cell.name: threading.Semaphore(0) for cell in cells}
+        back, timed = threading.Semaphore(0), {}
+
+        def turn(name):
+            back.release()
+            mine[name].acquire()
+
+        def work(name):
+            run = functools.partial(self.run, 20 * self.factors[name] * process[name])
+            timed[name] = protocol.in_turns(run, limits, lambda: turn(name), lambda: self.now)
+            back.release()
+
+        threads = [threading.Thread(target=work, args=(cell.name,)) for cell in cells]
+        for thread in threads:
+            thread.start()
+            back.acquire()
+        order = [cell.name for cell in cells]
+        while len(timed) < len(cells):
+            for name in [name for name in order if name not in timed]:
+                mine[name].release()
+                back.acquire()
+            order.reverse()
+        for number, cell in enumerate(cells):
+            measured = dataclasses.replace(self.made([1.0]), timed=timed[cell.name])
+            yield number, Ran(outcome=measured, started="2030-01-02", duration_s=1.0)
 
 
-def _ratio(made_measured, seed, slower):
-    launch = Noisy(made_measured, seed, a=1.0, b=slower)
-    results = _measure(_cells("a", "b"), launch, repetitions=5, seed=seed).results
-    a, b = (
-        {n: stats.median(one.timed.times_ms) for n, one in result.repetitions.items()}
-        for result in results
+def _results(made_measured, seed, slower):
+    launch = Shared(made_measured, seed, a=1.0, b=slower)
+    session_ = session.measure(_cells("a", "b"), launch, repetitions=10, seed=seed, sentinel=None)
+    return [[one.timed for one in result.repetitions.values()] for result in session_.results]
+
+
+def _by_turn(made_measured, seed, slower):
+    a, b = _results(made_measured, seed, slower)
+    pairs = zip(a, b, strict=True)
+    return stats.paired_ratio(
+        [stats.turn_ratio(y.times_ms, y.turns, x.times_ms, x.turns) for x, y in pairs]
     )
-    return stats.paired_ratio(b, a)
+
+
+def _by_repetition(made_measured, seed, slower):
+    a, b = _results(made_measured, seed, slower)
+    pairs = zip(a, b, strict=True)
+    return stats.paired_ratio(
+        [stats.median(y.times_ms) / stats.median(x.times_ms) for x, y in pairs]
+    )
+
+
+def _slower_than(ratio, limit):
+    """Whether `compare` would say FAIL."""
+    return ratio.interval.low > 1 + limit
 
 
 def test_the_same_model_twice_is_not_different_in_20_of_20_tries(made_measured):
-    assert not any(_ratio(made_measured, seed, 1.0).differs(MARGIN) for seed in range(TRIES))
+    ratios = [_by_turn(made_measured, seed, 1.0) for seed in range(TRIES)]
+    assert not any(ratio.differs(MARGIN) or _slower_than(ratio, LIMIT) for ratio in ratios)
 
 
 def test_a_planted_slowdown_of_5_percent_is_detected_in_at_least_18_of_20(made_measured):
-    ratios = [_ratio(made_measured, seed, 1.05) for seed in range(TRIES)]
-    assert sum(ratio.differs(MARGIN) for ratio in ratios) >= 18
+    ratios = [_by_turn(made_measured, seed, 1.05) for seed in range(TRIES)]
+    assert sum(_slower_than(ratio, LIMIT) for ratio in ratios) >= 18
     assert stats.median([ratio.value for ratio in ratios]) == pytest.approx(1.05, rel=0.01)
 
 
 def test_a_planted_speedup_is_detected_too(made_measured):
-    ratios = [_ratio(made_measured, seed, 1 / 1.05) for seed in range(TRIES)]
+    ratios = [_by_turn(made_measured, seed, 1 / 1.05) for seed in range(TRIES)]
     assert sum(ratio.differs(MARGIN) for ratio in ratios) >= 18
+
+
+def test_the_ratio_of_turns_scatters_less_than_that_of_whole_repetitions(made_measured):
+    turns, whole = (
+        np.std([of(made_measured, seed, 1.05).value for seed in range(TRIES)])
+        for of in (_by_turn, _by_repetition)
+    )
+    assert turns < 0.7 * whole
 
 
 def test_a_session_goes_on_where_an_earlier_one_stopped(made_measured):
@@ -129,17 +204,16 @@ def test_a_session_goes_on_where_an_earlier_one_stopped(made_measured):
             raise KeyboardInterrupt
         return made_measured([1.0])
 
-    session.measure(cells, first, repetitions=3, seed=5, sentinel=None, keep=kept.append)
+    _measure(cells, first, seed=5, keep=kept.append)
     ran = []
 
     def second(cell, words):
         ran.append(cell.name)
         return made_measured([2.0])
 
-    found = session.measure(
-        cells, second, repetitions=3, seed=5, sentinel=cells[0], earlier=kept, sitting=1
-    )
-    order = [(r, i) for r, i in session.order_of(2, 3, seed=5)]
+    found = _measure(cells, second, seed=5, sentinel=cells[0], earlier=kept, sitting=1)
+    orders = session.orders_of(2, 3, seed=5)
+    order = [(repetition, index) for repetition in range(3) for index in orders[repetition]]
     assert ran == ["a", *(cells[index].name for _, index in order[3:]), "a"]
     by_visit = {
         (number, index): one
@@ -158,10 +232,8 @@ def test_a_cell_that_failed_before_is_tried_again(made_measured):
     def first(cell, words):
         return Failed(reason="killed") if cell.name == "bad" else made_measured([1.0])
 
-    session.measure(cells, first, repetitions=2, seed=0, sentinel=None, keep=kept.append)
+    _measure(cells, first, repetitions=2, keep=kept.append)
     assert [visit.cell for visit in kept] == [0, 0]
-    found = session.measure(
-        cells, lambda *_: made_measured([1.0]), repetitions=2, seed=0, sentinel=None, earlier=kept
-    )
+    found = _measure(cells, lambda *_: made_measured([1.0]), repetitions=2, earlier=kept)
     assert [len(result.repetitions) for result in found.results] == [2, 2]
     assert not any(result.failed for result in found.results)

@@ -184,8 +184,8 @@ def test_growth_takes_the_rounds_that_all_sizes_have():
 
 
 def test_a_paired_ratio_cancels_what_meets_both():
-    base = {0: 10.0, 1: 20.0, 2: 40.0, 3: 10.0, 4: 15.0}
-    found = stats.paired_ratio({n: 1.5 * time for n, time in base.items()}, base)
+    base = (10.0, 20.0, 40.0, 10.0, 15.0)
+    found = stats.paired_ratio([1.5 * time / time for time in base])
     assert isinstance(found, stats.Ratio)
     assert found.value == pytest.approx(1.5)
     assert isinstance(found.interval, Interval)
@@ -193,13 +193,45 @@ def test_a_paired_ratio_cancels_what_meets_both():
     assert found.differs(0.02)
 
 
-def test_only_repetitions_that_both_have_are_paired():
-    found = stats.paired_ratio({0: 2.0, 1: 3.0, 9: 99.0}, {0: 1.0, 1: 1.0, 2: 1.0})
+def test_few_repetitions_have_a_ratio_without_interval_and_none_have_no_ratio():
+    found = stats.paired_ratio([2.0, 3.0])
     assert isinstance(found, stats.Ratio)
     assert (found.repetitions, found.value) == (2, 2.5)
     assert isinstance(found.interval, Unavailable)
     assert not found.differs(0.0)
-    assert isinstance(stats.paired_ratio({0: 1.0}, {1: 1.0}), Unavailable)
+    assert isinstance(stats.paired_ratio([]), Unavailable)
+
+
+@given(
+    factor=st.floats(0.1, 10),
+    turns=st.lists(
+        st.tuples(st.floats(0.5, 50), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=9
+    ),
+    alone=st.integers(0, 4),
+)
+def test_what_changes_from_turn_to_turn_cancels(factor, turns, alone):
+    """Each turn has a speed of its own; the one cell has turns that nobody shares."""
+    base = [speed for speed, count, _ in turns for _ in range(count)]
+    ours = [factor * speed for speed, _, count in turns for _ in range(count)]
+    ratio = stats.turn_ratio(
+        [*ours, *[1e6] * alone], [*(count for *_, count in turns), *[1] * alone],
+        base, [count for _, count, _ in turns],
+    )  # fmt: skip
+    assert ratio == pytest.approx(factor)
+
+
+def test_a_disturbed_turn_moves_the_ratio_of_turns_less_than_that_of_all_runs():
+    quiet, slowed = [10.0, 10.0], [20.0, 20.0]
+    a = [*quiet, *quiet, *quiet, *slowed, *slowed]
+    b = [*quiet, *quiet, *slowed, *slowed, *slowed]
+    assert stats.turn_ratio(b, [2] * 5, a, [2] * 5) == 1.0
+    assert stats.median(b) / stats.median(a) == 2.0
+
+
+@pytest.mark.parametrize("turns", [(), (2,), (2, 2), (3, 0)])
+def test_turns_that_do_not_divide_the_samples_are_refused(turns):
+    with pytest.raises(ValueError, match="do not divide 3 samples"):
+        stats.turn_ratio([1.0, 2.0, 3.0], turns, [1.0], [1])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from elfatt_deploy import units
 from elfatt_deploy.artifacts import Unavailable
 from elfatt_deploy.device import journal as journals
 from elfatt_deploy.device.journal import Found, Journal, Owner, Phase
@@ -18,7 +19,7 @@ def journal(**changes):
     fields = {
         "device": DEVICE,
         "board": "agx-orin-64gb",
-        "created": journals.now(),
+        "created": units.now(),
         "owner": journals.this_process(),
         "board_boot_id": "boot-1",
         "found": Found(

@@ -178,6 +178,41 @@ def test_what_the_interval_covers_already_does_not_forbid_a_verdict(word, runs):
     assert compare(_records(a), _records(b)).verdict == "FAIL"
 
 
+def _in_turns(runs, factor, *validity, group="g", turns=(1, 2)):
+    """Return a record whose cell took turns on a machine that wanders."""
+    repetitions = tuple(
+        Repetition(
+            samples_ms=(factor * ms, factor * 1.4 * ms, factor * 1.4 * ms),
+            wall_ms=9.0, warm_up_runs=1, steady=True, turns=turns,
+        )
+        for ms in (10.0, 14.0, 9.0, 10.0, 12.0, 8.0)
+    )  # fmt: skip
+    return runs.record(repetitions=repetitions, group=group, validity=validity)
+
+
+@pytest.mark.parametrize("word", conditions.DOUBTFUL)
+def test_what_doubts_both_of_two_cells_that_took_turns_forbids_no_verdict(word, runs):
+    a, b = _in_turns(runs, 1.0, word), _in_turns(runs, 1.05, word)
+    (cell,) = compare(_records(a), _records(b)).cells
+    assert (cell.verdict, cell.ratio) == ("FAIL", pytest.approx(1.05))
+    assert f"both are {word}: they took turns" in cell.noted[-1]
+
+
+@pytest.mark.parametrize("word", conditions.DOUBTFUL)
+def test_what_doubts_one_of_two_cells_that_took_turns_does_forbid_it(word, runs):
+    a, b = _in_turns(runs, 1.0), _in_turns(runs, 1.05, word)
+    (cell,) = compare(_records(a), _records(b)).cells
+    assert (cell.verdict, cell.reason.split(";")[0]) == ("INCONCLUSIVE", f"B is {word}")
+
+
+@pytest.mark.parametrize("more", [{"group": "h"}, {"turns": ()}])
+def test_without_turns_together_what_doubts_both_forbids_it(more, runs):
+    a, b = _in_turns(runs, 1.0, "disturbed"), _in_turns(runs, 1.05, "disturbed", **more)
+    (cell,) = compare(_records(a), _records(b)).cells
+    assert cell.verdict == "INCONCLUSIVE"
+    assert cell.reason.startswith("A is disturbed, B is disturbed;")
+
+
 _CELL_CHANGES = {
     "model": {"model": "swin_t_local"},
     "settings": {"settings": ("lepe=false",)},
