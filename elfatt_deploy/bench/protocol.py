@@ -74,7 +74,7 @@ class SteadyRule:
     tolerance: float = 0.01
     window_runs: int = 3
     window_seconds: float = 0.1
-    most_seconds: float = 5.0
+    most_seconds: float = 3.0
 
     def agree(self, medians: Sequence[float]) -> bool:
         """Return whether the last windows agree."""

@@ -54,7 +54,8 @@ def _show_tables(report: BenchReport) -> None:
     )
     if report.ratios:
         output.show_table(
-            f"against {report.ratios[0].baseline}, paired by repetition",
+            f"against {report.ratios[0].baseline}, paired by "
+            f"{'turn' if report.in_turns else 'repetition'}",
             ("model", "time ratio", "95 %", "speed ratio", "95 %", f"differs by {_MARGIN} %"),
             [_ratio_row(ratio) for ratio in report.ratios],
             "time ratio: time of the model / time of the baseline; speed ratio: its inverse; it "
@@ -125,7 +126,7 @@ def _rate_span(interval: Interval | Unavailable) -> str:
 
 def _conditions(report: BenchReport) -> str:
     """Return how the table was measured."""
-    from elfatt_deploy.bench import stats
+    from elfatt_deploy.bench import protocol, stats
     from elfatt_deploy.bench.cells import Sentinel
 
     request, record = report.request, report.records[0]
@@ -138,6 +139,7 @@ def _conditions(report: BenchReport) -> str:
         least = f"{enough.rounds} runs and {enough.seconds:g} s or more"
     else:
         least = f"{contract.runs} runs"
+    turns = f", in turns of {protocol.TURN_SECONDS:g} s or more" if report.in_turns else ""
     lines = [
         f"measured {record.started} on {machine.name}, {machine.cores} cores{virtual}, "
         f"{machine.system}; governor {governor if isinstance(governor, str) else 'not shown'}; "
@@ -149,8 +151,8 @@ def _conditions(report: BenchReport) -> str:
         f"{contract.reports}",
         *_notes(report),
         f"{plan.name}: {plan.repetitions} repetitions of {least}, each in a fresh process, cells "
-        f"interleaved in an order shuffled with seed {request.seed}; p50 is the median of the "
-        "repetitions' medians, 95 % its bootstrap interval; percentiles by trtexec's formula, "
+        f"interleaved in an order shuffled with seed {request.seed}{turns}; p50 is the median of "
+        "the repetitions' medians, 95 % its bootstrap interval; percentiles by trtexec's formula, "
         f"p90 needs {stats.samples_for(90)} runs, p99 {stats.samples_for(99)}",
     ]
     if isinstance(report.sentinel, Sentinel):

@@ -82,6 +82,11 @@ class BenchReport:
         )
 
     @property
+    def in_turns(self) -> bool:
+        """Whether cells took turns within a repetition."""
+        return any(one.turns for record in self.records for one in record.repetitions)
+
+    @property
     def parity_failed(self) -> bool:
         """Whether a cell gave wrong logits."""
         return any(record.parity_failed for record in self.records)

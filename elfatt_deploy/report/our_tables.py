@@ -166,8 +166,8 @@ def ratio_table(found: Sequence[RatioGroup]) -> tuple[Table, ...]:
                 columns=columns,
                 rows=tuple(rows),
                 notes=(
-                    "times as fast: time of the baseline / time of the model; paired by repetition "
-                    "where both were measured interleaved; 95 %: bootstrap over repetitions",
+                    "times as fast: time of the baseline / time of the model; paired by turn or by "
+                    "repetition where both were measured so; 95 %: bootstrap over repetitions",
                     "outcome: faster or slower where the whole interval is beyond 1",
                 ),
                 topic="ratios",
