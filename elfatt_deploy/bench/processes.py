@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Sequence
 
@@ -20,6 +21,7 @@ WORKER = (sys.executable, "-m", "elfatt_deploy.bench.worker")
 #: for the start of Python, the session and the comparison, and for a last run that takes long
 _MARGIN_S = 300.0
 _TAIL = 300
+_ASKED = re.compile(rf"{WAITING} (-?\d+)\n")
 #: memory that must be free for one more process, as a multiple of what the largest one took
 _ROOM = 1.5
 #: called with the number of the task, the number of runs so far and their median in ms
@@ -128,9 +130,10 @@ class _Worker:
         self._process = Local().start(command)
         self._process.write(json.dumps(dataclasses.asdict(task)) + "\n")
         self._lines = self._process.lines(
-            Deadline(None), streams=("stdout", "stderr"), idle=self._check
+            Deadline(None), streams=("stdout", "stderr"), idle=self._silent
         )
         self._failed: Failed | None = None
+        self._status = 0
 
     def ended(self, *, in_turn: bool = False) -> bool:
         """Let it go on until it waits or has ended; returns whether it has ended."""
@@ -139,12 +142,13 @@ class _Worker:
             self._process.write("\n")
         try:
             for name, line in self._lines:
-                if name == "stderr" and line.startswith(WAITING):
-                    self.peak_bytes = int(line.split()[1])
+                if name == "stderr" and (asked := _ASKED.fullmatch(line)):
+                    self.peak_bytes = int(asked[1])
                     return False
                 self._texts[name].append(line)
                 self._told(line)
-                self._check()
+                self._in_time()
+            self._status = self._process.wait(self._step)
         except TimeoutError:
             reason = f"the process was ended: it did not finish within {self._limit_s:g} s"
             self._failed = Failed(reason=reason)
@@ -154,10 +158,8 @@ class _Worker:
 
     def result(self) -> tuple[int, Ran]:
         """Return what an ended one came to, and clear what it left."""
-        try:
-            outcome = self._failed or self._outcome()
-        finally:
-            self.end()
+        self.end()
+        outcome = self._failed or self._outcome()
         ran = Ran(outcome=outcome, started=self._started, duration_s=self._spent_s)
         return self._number, ran
 
@@ -165,10 +167,13 @@ class _Worker:
         """End it, and all that it started."""
         self._process.end()
 
-    def _check(self) -> None:
-        """Give up a step that takes too long, and what an ended one left running."""
+    def _in_time(self) -> None:
         if self._step.left_s == 0:
             raise TimeoutError
+
+    def _silent(self) -> None:
+        """Give up a step that takes too long, and end what an ended process left running."""
+        self._in_time()
         if self._process.ended:  # what it left running holds the streams open
             self._process.kill_group()
 
@@ -178,10 +183,9 @@ class _Worker:
             self._tell(self._number, int(words[1]), float(words[2]))
 
     def _outcome(self) -> Measured | Failed:
-        status = self._process.wait(self._step)
         stdout, stderr = ("".join(self._texts[name]) for name in ("stdout", "stderr"))
-        if status:
-            return Failed(reason=_death(status, stderr))
+        if self._status:
+            return Failed(reason=_death(self._status, stderr))
         try:
             document = json.loads(stdout.strip().rpartition("\n")[2])
             found = artifacts.from_document(_Document, document, "the worker's answer")

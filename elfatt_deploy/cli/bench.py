@@ -192,8 +192,9 @@ def command(
 ) -> int:
     """Measure models, or attention alone, by a named timing contract on this machine.
 
-    Models are measured interleaved, each repetition in a fresh process; their logits are held
-    against the bundle first. Exit code 1 where they differ: that model is not timed.
+    Models are measured interleaved (on the CPU in turns), each repetition in a fresh process;
+    their logits are held against the bundle first. Exit code 1 where they differ: that model is
+    not timed.
     """
     from elfatt_deploy.bench import contracts, protocol  # numpy: not on the way to --help
     from elfatt_deploy.bench.cells import BenchRequest

@@ -78,6 +78,16 @@ def test_a_worker_that_hangs_is_ended():
     assert found == Failed(reason="the process was ended: it did not finish within 1 s")
 
 
+def test_a_worker_that_closes_its_streams_and_hangs_is_ended():
+    found = _run("import os, time; os.close(1); os.close(2); time.sleep(600)", timeout_s=1)
+    assert found == Failed(reason="the process was ended: it did not finish within 1 s")
+
+
+def test_a_library_that_says_waiting_asks_for_no_turn():
+    code = "import sys; sys.exit('waiting for a lock')"
+    assert "ended with status 1: waiting for a lock" in _run(code).reason
+
+
 def test_the_running_median_is_told():
     told = []
     code = "import sys; sys.stderr.write('progress 3 84.5\\nprogress\\nother text here\\n')"
