@@ -1,11 +1,13 @@
 """How much the ratio of a model to itself scatters, by how long the turns of the two processes are.
 
 Each round measures one repetition of the same model in two fresh processes that take turns, as
-`bench` does with several models. A turn as long as the repetition is one after the other.
+`bench` does with several models. A turn as long as the repetition is one after the other. The last
+column shows whether one run that is not timed is enough to fill the caches again.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -15,7 +17,7 @@ import _common
 
 from elfatt_deploy.bench import processes, stats
 from elfatt_deploy.bench.cells import Failed, Measured
-from elfatt_deploy.bench.protocol import TURN_SECONDS, Limits, SteadyRule
+from elfatt_deploy.bench.protocol import TURN_SECONDS, Limits, SteadyRule, Timed
 from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.bench.worker import Task
 from elfatt_deploy.pipeline import ExportRequest, export_bundle
@@ -56,19 +58,21 @@ def main() -> None:
             steady=SteadyRule(tolerance=-1.0, most_seconds=0.5),  # the bound alone ends it
             turns=True,
         )
-        found: dict[float, list[tuple[float, float]]] = {seconds: [] for seconds in args.turns}
+        found: dict[float, list[tuple[float, float, float]]] = {
+            seconds: [] for seconds in args.turns
+        }
         for number in range(args.rounds):
             _common.note(f"round {number + 1} of {args.rounds}")
             for seconds, ratios in found.items():
                 ratios.append(pair(task, seconds))
     rows = []
     for seconds, ratios in found.items():
-        by_turn, whole = zip(*ratios, strict=True)
+        by_turn, whole, first = zip(*ratios, strict=True)
         rows.append(
             (
                 f"{seconds:g}",
                 *(f"{100 * statistics.stdev(values):.2f}" for values in (by_turn, whole)),
-                *(f"{statistics.median(values):.4f}" for values in (by_turn, whole)),
+                *(f"{statistics.median(values):.4f}" for values in (by_turn, whole, first)),
             )
         )
     _common.table(
@@ -77,16 +81,20 @@ def main() -> None:
         (
             "turn (s)",
             "scatter by turn (%)",
-            "of the medians (%)",
+            "of medians (%)",
             "median by turn",
-            "of the medians",
+            "of medians",
+            "first run / its turn",
         ),
         rows,
     )
 
 
-def pair(task: Task, seconds: float) -> tuple[float, float]:
-    """Return the ratio by turn, and that of the two medians, of one pair of processes."""
+def pair(task: Task, seconds: float) -> tuple[float, float, float]:
+    """Measure one pair of processes.
+
+    Returns the ratio by turn, that of the two medians, and first timed run / median of its turn.
+    """
     command = (sys.executable, "-c", _WORKER.format(seconds=seconds))
     ran = sorted(processes.run_workers((task, task), command=lambda _: command), key=lambda r: r[0])
     timed = [measured(one.outcome).timed for _, one in ran]
@@ -94,7 +102,14 @@ def pair(task: Task, seconds: float) -> tuple[float, float]:
     return (
         stats.turn_ratio(b.times_ms, b.turns, a.times_ms, a.turns),
         stats.median(b.times_ms) / stats.median(a.times_ms),
+        stats.median([turn[0] / stats.median(turn) for one in timed for turn in divided(one)]),
     )
+
+
+def divided(timed: Timed) -> list[tuple[float, ...]]:
+    """Return the times of each turn."""
+    ends = itertools.accumulate(timed.turns)
+    return [timed.times_ms[end - n : end] for end, n in zip(ends, timed.turns, strict=True)]
 
 
 def measured(outcome: Measured | Failed) -> Measured:
