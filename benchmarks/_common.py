@@ -164,6 +164,17 @@ def milliseconds(samples):
     return f"{1e3 * statistics.median(samples):.1f}"
 
 
+def bundle(model, size, folder):
+    """Export a model for ONNX Runtime, square input of `size`, and return its bundle."""
+    from elfatt_deploy.pipeline import ExportRequest, export_bundle
+
+    request = ExportRequest(model=model, height=size, width=size, target="ort", output=folder)
+    made = export_bundle(request).bundle
+    if made is None:
+        sys.exit(f"{model} at {size} failed parity")
+    return made
+
+
 def session(model, threads, profile_prefix=None):
     """Return a CPU session of ONNX Runtime on the bytes of a model."""
     import onnxruntime

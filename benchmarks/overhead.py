@@ -28,7 +28,6 @@ from elfatt_deploy.bench.cells import Failed
 from elfatt_deploy.bench.protocol import Limits, SteadyRule
 from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.bench.worker import Task
-from elfatt_deploy.pipeline import ExportRequest, export_bundle
 from elfatt_deploy.runners.ort_runner import OrtRunner
 
 #: inputs of cswin_t_elfatt at which a run takes about 6 and about 140 ms here on one thread
@@ -207,12 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in args.sizes:
             _common.note(f"exporting {_MODEL} at {size}")
-            request = ExportRequest(
-                model=_MODEL, height=size, width=size, target="ort", output=Path(folder)
-            )
-            bundle = export_bundle(request).bundle
-            if bundle is None:
-                sys.exit(f"{_MODEL} at {size} failed parity")
+            bundle = _common.bundle(_MODEL, size, Path(folder))
             turns.append(alternating(size, bundle.path, args))
             rows.append(row(size, bundle.path, args))
     _common.table(

@@ -20,7 +20,7 @@ from elfatt_deploy.bench import contracts, processes, protocol
 from elfatt_deploy.bench.cells import BenchRequest
 from elfatt_deploy.bench.stats import Ratio
 from elfatt_deploy.bench.worker import Task
-from elfatt_deploy.pipeline import ExportRequest, bench_models, export_bundle
+from elfatt_deploy.pipeline import bench_models
 from elfatt_deploy.results.compare import compare
 from elfatt_deploy.results.store import Records
 
@@ -58,13 +58,7 @@ def main() -> None:
     _common.header(args, "verdicts of compare, and the ratio of the interleaved cells")
     with tempfile.TemporaryDirectory() as folder:
         _common.note(f"exporting {_MODEL} at {args.size}")
-        made = export_bundle(
-            ExportRequest(
-                model=_MODEL, height=args.size, width=args.size, target="ort", output=Path(folder)
-            )
-        ).bundle
-        if made is None:
-            sys.exit(f"{_MODEL} at {args.size} failed parity")
+        made = _common.bundle(_MODEL, args.size, Path(folder))
         slow = Path(folder).resolve() / "slow"
         shutil.copytree(made.path, slow)
         asked = {

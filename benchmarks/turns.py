@@ -7,7 +7,6 @@ column shows whether one run that is not timed is enough to fill the caches agai
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import sys
 import tempfile
@@ -17,10 +16,9 @@ import _common
 
 from elfatt_deploy.bench import processes, stats
 from elfatt_deploy.bench.cells import Failed, Measured
-from elfatt_deploy.bench.protocol import TURN_SECONDS, Limits, SteadyRule, Timed
+from elfatt_deploy.bench.protocol import TURN_SECONDS, Limits, SteadyRule
 from elfatt_deploy.bench.timing import StopRule
 from elfatt_deploy.bench.worker import Task
-from elfatt_deploy.pipeline import ExportRequest, export_bundle
 
 _MODEL = "cswin_t_elfatt"
 _WORKER = """
@@ -39,13 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     _common.header(args, "ratio of a model to itself, of two processes that take turns")
     with tempfile.TemporaryDirectory() as folder:
-        made = export_bundle(
-            ExportRequest(
-                model=_MODEL, height=args.size, width=args.size, target="ort", output=Path(folder)
-            )
-        ).bundle
-        if made is None:
-            sys.exit(f"{_MODEL} at {args.size} failed parity")
+        made = _common.bundle(_MODEL, args.size, Path(folder))
         task = Task(
             bundle=str(made.path.resolve()),
             runner="ort",
@@ -102,14 +94,14 @@ def pair(task: Task, seconds: float) -> tuple[float, float, float]:
     return (
         stats.turn_ratio(b.times_ms, b.turns, a.times_ms, a.turns),
         stats.median(b.times_ms) / stats.median(a.times_ms),
-        stats.median([turn[0] / stats.median(turn) for one in timed for turn in divided(one)]),
+        stats.median(
+            [
+                turn[0] / stats.median(turn)
+                for one in timed
+                for turn in stats.by_turn(one.times_ms, one.turns)
+            ]
+        ),
     )
-
-
-def divided(timed: Timed) -> list[tuple[float, ...]]:
-    """Return the times of each turn."""
-    ends = itertools.accumulate(timed.turns)
-    return [timed.times_ms[end - n : end] for end, n in zip(ends, timed.turns, strict=True)]
 
 
 def measured(outcome: Measured | Failed) -> Measured:

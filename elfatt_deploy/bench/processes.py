@@ -8,14 +8,13 @@ import re
 import sys
 from collections.abc import Callable, Generator, Sequence
 
-from elfatt_deploy import artifacts
+from elfatt_deploy import artifacts, units
 from elfatt_deploy.bench import machine
 from elfatt_deploy.bench.cells import Failed, Measured, Ran
 from elfatt_deploy.bench.worker import PROGRESS, WAITING, Task
 from elfatt_deploy.errors import SchemaError
 from elfatt_deploy.transport.local import Local
 from elfatt_deploy.transport.process import Deadline
-from elfatt_deploy.units import now
 
 WORKER = (sys.executable, "-m", "elfatt_deploy.bench.worker")
 #: for the start of Python, the session and the comparison, and for a last run that takes long
@@ -36,13 +35,13 @@ class _Document:
     failed: Failed | None = None
 
 
-def run_worker(task: Task, *, command: Sequence[str] = WORKER) -> Measured | Failed:
+def run_worker(task: Task) -> Measured | Failed:
     """Measure one repetition of one cell in a fresh process; see `run_workers`.
 
     Raises:
         CommandError: Python cannot be started.
     """
-    ((_, ran),) = run_workers((task,), command=lambda _: command)
+    ((_, ran),) = run_workers((task,))
     return ran.outcome
 
 
@@ -123,7 +122,7 @@ class _Worker:
         """Start it, and give it the task."""
         own = task.limits.most_seconds + task.steady.most_seconds + _MARGIN_S
         self._number, self._tell, self._limit_s = number, tell, timeout_s or own
-        self._started, self._spent_s, self._step = now(), 0.0, Deadline(None)
+        self._started, self._spent_s, self._step = units.now(), 0.0, Deadline(None)
         #: largest memory that it had in use when it began to wait
         self.peak_bytes = 0
         self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}

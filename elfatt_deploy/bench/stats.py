@@ -207,12 +207,17 @@ def turn_ratio(
     """
     ratios = [
         median(ours) / median(theirs)
-        for ours, theirs in zip(_by_turn(samples, turns), _by_turn(base, base_turns), strict=False)
+        for ours, theirs in zip(by_turn(samples, turns), by_turn(base, base_turns), strict=False)
     ]
     return median(ratios)
 
 
-def _by_turn(samples: Sequence[float], turns: Sequence[int]) -> list[Sequence[float]]:
+def by_turn(samples: Sequence[float], turns: Sequence[int]) -> list[Sequence[float]]:
+    """Return the samples of each turn.
+
+    Raises:
+        ValueError: the turns do not divide the samples.
+    """
     if not turns or min(turns) < 1 or sum(turns) != len(samples):
         raise ValueError(f"turns of {list(turns)} runs do not divide {len(samples)} samples")
     ends = np.cumsum(turns).tolist()

@@ -205,10 +205,14 @@ def _compared(
     a: RunRecord, b: RunRecord, limit: float, allowed: Collection[str], seed: int
 ) -> CellComparison:
     paired = making.are_paired(a, b)
-    a_ms, b_ms = _middle(a), _middle(b)
-    ratio, interval = _ratio(a, b, seed, paired=paired)
+    times_a, times_b = _times(a), _times(b)
+    a_ms, b_ms = _middle(times_a), _middle(times_b)
+    if paired and not isinstance(times_a, Unavailable) and not isinstance(times_b, Unavailable):
+        ratio, interval = _paired_ratio(a, b, seed)
+    else:
+        ratio, interval = _ratio(times_a, times_b, seed)
     verdict, reason = _judged(interval, limit)
-    doubts, shared = _doubts(a, b)
+    doubts, shared = _doubts(a, b, paired=paired)
     noted = [str(difference) for difference in conditions.noted(a, b, allowed)]
     if shared:
         noted.append(
@@ -245,26 +249,29 @@ def _times(record: RunRecord) -> tuple[float, ...] | Unavailable:
     return tuple(times) or Unavailable(reason=f"{record.source} numbers have no repetitions")
 
 
-def _middle(record: RunRecord) -> float | Unavailable:
-    times = _times(record)
+def _middle(times: tuple[float, ...] | Unavailable) -> float | Unavailable:
     return times if isinstance(times, Unavailable) else float(np.median(times))
 
 
-def _ratio(
-    a: RunRecord, b: RunRecord, seed: int, *, paired: bool
+def _paired_ratio(
+    a: RunRecord, b: RunRecord, seed: int
 ) -> tuple[float | Unavailable, Interval | Unavailable]:
-    """Return time B / time A, and its interval."""
-    times_a, times_b = _times(a), _times(b)
-    if isinstance(times_a, Unavailable):
-        return times_a, Unavailable(reason=f"not timed in A: {times_a.reason}")
-    if isinstance(times_b, Unavailable):
-        return times_b, Unavailable(reason=f"not timed in B: {times_b.reason}")
-    if paired:
-        together = making.paired_ratio(b, a, seed)
-        if isinstance(together, stats.Ratio):
-            return together.value, together.interval
-        return together, together
-    values_a, values_b = np.asarray(times_a, np.float64), np.asarray(times_b, np.float64)
+    """Return time B / time A of two cells that were measured interleaved, and its interval."""
+    together = making.paired_ratio(b, a, seed)
+    if isinstance(together, stats.Ratio):
+        return together.value, together.interval
+    return together, together
+
+
+def _ratio(
+    a: tuple[float, ...] | Unavailable, b: tuple[float, ...] | Unavailable, seed: int
+) -> tuple[float | Unavailable, Interval | Unavailable]:
+    """Return time B / time A, and its interval, each side resampled on its own."""
+    if isinstance(a, Unavailable):
+        return a, Unavailable(reason=f"not timed in A: {a.reason}")
+    if isinstance(b, Unavailable):
+        return b, Unavailable(reason=f"not timed in B: {b.reason}")
+    values_a, values_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     ratio = float(np.median(values_b) / np.median(values_a))
     for name, values in (("A", values_a), ("B", values_b)):
         if len(values) < stats.MIN_ROUNDS:
@@ -290,7 +297,7 @@ def _judged(interval: Interval | Unavailable, limit: float) -> tuple[Verdict, st
     return "INCONCLUSIVE", "the interval spans the limit; measure more repetitions"
 
 
-def _doubts(a: RunRecord, b: RunRecord) -> tuple[list[str], list[Validity]]:
+def _doubts(a: RunRecord, b: RunRecord, *, paired: bool) -> tuple[list[str], list[Validity]]:
     """Return what is doubtful in A or B, and the words that both have and that doubt nothing.
 
     Where both took turns, what was wrong with the machine was wrong under both within the same
@@ -300,7 +307,7 @@ def _doubts(a: RunRecord, b: RunRecord) -> tuple[list[str], list[Validity]]:
         name: [word for word in record.validity if word in conditions.DOUBTFUL]
         for name, record in (("A", a), ("B", b))
     }
-    in_turns = making.are_paired(a, b) and all(
+    in_turns = paired and all(
         repetition.turns for record in (a, b) for repetition in record.repetitions
     )
     shared = [word for word in found["A"] if word in found["B"]] if in_turns else []
